@@ -1,0 +1,2 @@
+//! The command `virtio-loopback`.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The command `vhost-user-sound`.
+fn main() {}
