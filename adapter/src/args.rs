@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::device_type::DeviceType;
+use crate::driver::{DeviceName, uapi};
+use crate::run::{DeviceProcessAt, RunOptions};
+use crate::session::Overrides;
+
+const ABOUT: &str = "\
+Virtio devices for this very kernel, served by ordinary processes.
+
+A loopback device looks like any virtio device to the drivers of this kernel: a sound device becomes \
+an ALSA card. Its queues are served by a vhost-user device process, for example vhost-user-sound. \
+This program connects the two; sound does not pass through it.";
+
+const EXAMPLES: &str = "\
+Examples:
+  A card \"music\" whose device process is started and ended with this program:
+    virtio-loopback run --name music -- vhost-user-sound --host null
+  The same with a device process that listens on a socket:
+    virtio-loopback run --name music --socket /run/music.sock
+  See what exists, and remove it:
+    virtio-loopback list
+    virtio-loopback status music
+    virtio-loopback destroy music
+
+Exit status:
+  0  done, or ended by SIGTERM or SIGINT
+  1  failed; the reason is on standard error
+  2  the command line is wrong
+
+Environment:
+  RUST_LOG  what is logged to standard error: error, warn, info (default), debug";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "virtio-loopback", version, about = ABOUT, after_help = EXAMPLES)]
+#[command(max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Connect a kernel device to its device process, and serve it until SIGTERM or SIGINT
+    ///
+    /// Creates the kernel device, or takes over the one of this name that nobody is attached to.
+    /// The kernel device stays when this program ends: applications that have it open are not
+    /// disturbed, and the next run goes on where this one ended.
+    Run(RunArgs),
+    /// List the loopback devices
+    List(OutputArgs),
+    /// Show one loopback device: state, driver, ALSA card, counters
+    Status(StatusArgs),
+    /// Remove a loopback device from the kernel
+    ///
+    /// The device goes when the last application has closed it.
+    Destroy(DestroyArgs),
+    /// Used by run to start COMMAND
+    #[command(name = crate::device_process::SUBCOMMAND, hide = true)]
+    DeviceProcess(DeviceProcessArgs),
+}
+
+/// `run`
+#[derive(Debug, Args)]
+#[command(override_usage = "\
+virtio-loopback run --name NAME [OPTIONS] --socket PATH
+       virtio-loopback run --name NAME [OPTIONS] -- COMMAND [ARGUMENT]...")]
+pub struct RunArgs {
+    /// Name of the kernel device, and id of its ALSA card: at most 15 of A-Z a-z 0-9 _ - (31 for
+    /// other devices than sound)
+    #[arg(long)]
+    name: DeviceName,
+
+    /// Type of the device: a name such as sound, rng, console, net, block, input, gpio or can, or
+    /// a virtio device id
+    #[arg(long, value_name = "TYPE", default_value = "sound")]
+    device: DeviceType,
+
+    /// The device process listens on this Unix socket. A socket that does not exist yet is waited
+    /// for; a device process that goes is waited for, too
+    #[arg(long, value_name = "PATH", required_unless_present = "command")]
+    #[arg(conflicts_with = "command")]
+    socket: Option<PathBuf>,
+
+    /// Destroy the kernel device at the end
+    #[arg(long)]
+    ephemeral: bool,
+
+    /// Number of queues [default: of the type, or as many as the device process offers]
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(uapi::MAX_QUEUES)))]
+    queues: Option<u32>,
+
+    /// Longest size of each queue in entries: a power of two up to 1024 [default: of the type]
+    #[arg(long, value_name = "N", value_parser = queue_size)]
+    queue_size: Option<u32>,
+
+    /// Bytes of the device's config space [default: of the type]
+    #[arg(long, value_name = "BYTES")]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=i64::from(uapi::MAX_CONFIG)))]
+    config_size: Option<u32>,
+
+    /// Start the device process, with a connected socket: "{fd}" in its arguments becomes the
+    /// number of the file descriptor; without any, --fd=N is appended. It is ended with this
+    /// program, and this program ends with it
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+impl From<RunArgs> for RunOptions {
+    fn from(args: RunArgs) -> Self {
+        Self {
+            name: args.name,
+            device: args.device,
+            overrides: Overrides {
+                queues: args.queues,
+                queue_size: args.queue_size,
+                config_size: args.config_size,
+            },
+            process: match args.socket {
+                Some(path) => DeviceProcessAt::Socket(path),
+                None => DeviceProcessAt::Command(args.command),
+            },
+            ephemeral: args.ephemeral,
+        }
+    }
+}
+
+/// How to print.
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// Print JSON for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `status`
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Name of the device
+    pub name: DeviceName,
+    /// How to print.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `destroy`
+#[derive(Debug, Args)]
+pub struct DestroyArgs {
+    /// Name of the device
+    pub name: DeviceName,
+}
+
+/// The hidden subcommand that becomes COMMAND.
+#[derive(Debug, Args)]
+pub struct DeviceProcessArgs {
+    /// Process id of the adapter.
+    pub parent: u32,
+    /// COMMAND.
+    #[arg(last = true, required = true)]
+    pub command: Vec<OsString>,
+}
+
+fn queue_size(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(size) if DeviceType::is_queue_size(size) => Ok(size),
+        _ => Err(format!("not a power of two up to {}", uapi::MAX_QUEUE_SIZE)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn run(words: &str) -> Result<RunOptions, clap::Error> {
+        let words = ["virtio-loopback", "run"]
+            .into_iter()
+            .chain(words.split_whitespace());
+        match Cli::try_parse_from(words)?.command {
+            Command::Run(args) => Ok(args.into()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_device_process_is_at_a_socket_or_a_command() {
+        let options = run("--name music --socket /run/x").unwrap();
+        assert_eq!(options.process, DeviceProcessAt::Socket("/run/x".into()));
+        assert_eq!((options.device.name, options.ephemeral), ("sound", false));
+        let options = run("--name r --device rng --ephemeral -- dev --fd {fd} --json").unwrap();
+        let command = ["dev", "--fd", "{fd}", "--json"]
+            .map(OsString::from)
+            .to_vec();
+        assert_eq!(options.process, DeviceProcessAt::Command(command));
+        assert_eq!((options.device.id, options.ephemeral), (4, true));
+    }
+
+    #[test]
+    fn one_of_them_and_only_one() {
+        assert!(run("--name music").is_err());
+        assert!(run("--name music --socket /run/x -- dev").is_err());
+        assert!(run("--socket /run/x").is_err());
+    }
+
+    #[test]
+    fn limits_are_those_of_the_kernel() {
+        let with = |option: &str| run(&format!("--name n --socket s {option}"));
+        let options = with("--queues 64 --queue-size 1024 --config-size 0").unwrap();
+        let all = Overrides {
+            queues: Some(64),
+            queue_size: Some(1024),
+            config_size: Some(0),
+        };
+        assert_eq!(options.overrides, all);
+        let wrong = "--queues 0,--queues 65,--queue-size 3,--queue-size 0,--queue-size 2048,\
+                     --config-size 4097,--device foo,--name a/b";
+        for option in wrong.split(',') {
+            assert!(with(option).is_err(), "{option}");
+        }
+    }
+}

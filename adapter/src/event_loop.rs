@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Waits for the kernel, the device process and signals, and sleeps while nothing happens.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags};
+
+use crate::device_process::{DeviceProcess, ProcessError};
+use crate::driver::{Driver, DriverError, State};
+use crate::session::{Handled, Session, SessionError};
+use crate::signals::{Signals, poll_until};
+
+/// How long a driver may take to be bound to a new device before the user is told.
+const DRIVER_TIME: Duration = Duration::from_secs(5);
+/// How often a device that is being destroyed is looked for.
+const DYING_PERIOD: Duration = Duration::from_millis(200);
+
+/// Why the event loop ended, if not by an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// SIGTERM or SIGINT.
+    Signal,
+    /// The kernel device is gone.
+    Destroyed,
+    /// The kernel device is being destroyed; the time for that is up.
+    StillOpen,
+    /// The device process closed its connection.
+    BackendClosed,
+    /// The COMMAND ended.
+    CommandEnded(ExitStatus),
+}
+
+/// The event loop cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum LoopError {
+    /// poll()
+    #[error("cannot wait for events")]
+    Poll(#[source] io::Error),
+    /// Serving the device.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// Watching the COMMAND.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+}
+
+impl From<DriverError> for LoopError {
+    fn from(error: DriverError) -> Self {
+        Self::Session(error.into())
+    }
+}
+
+/// What is ready.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ready {
+    request: bool,
+    destroyed: bool,
+    backend_closed: bool,
+    config_changed: bool,
+}
+
+/// One session with everything that can happen to it.
+pub struct EventLoop<'a, D> {
+    session: &'a mut Session<D>,
+    signals: &'a Signals,
+    process: Option<&'a mut DeviceProcess>,
+    /// Told to the user when no driver takes the device.
+    driver_advice: String,
+    driver_due: Option<Instant>,
+    dying: bool,
+    /// Until when a device that is being destroyed is waited for; `None`: for ever.
+    gone_due: Option<Instant>,
+}
+
+impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
+    /// An event loop for `session`, and for the device process if it is our child.
+    ///
+    /// `driver_advice` is shown when no driver of this kernel takes the device within some
+    /// seconds.
+    pub fn new(
+        session: &'a mut Session<D>,
+        signals: &'a Signals,
+        process: Option<&'a mut DeviceProcess>,
+        driver_advice: String,
+    ) -> Self {
+        let driver_due = Some(Instant::now() + DRIVER_TIME);
+        Self {
+            session,
+            signals,
+            process,
+            driver_advice,
+            driver_due,
+            dying: false,
+            gone_due: None,
+        }
+    }
+
+    /// Serves until something ends it.
+    ///
+    /// # Errors
+    /// Any [`LoopError`]; the device process's end of the connection is an [`Ending`].
+    pub fn run(&mut self) -> Result<Ending, LoopError> {
+        loop {
+            match self.turn() {
+                Ok(None) => {}
+                Ok(Some(ending)) => return Ok(ending),
+                Err(LoopError::Session(error)) if error.is_backend_closed() => {
+                    log::debug!("{error}");
+                    return Ok(self.command_status()?.unwrap_or(Ending::BackendClosed));
+                }
+                Err(LoopError::Session(error)) if error.is_device_gone() => self.dying = true,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Serves on until the device, whose destruction has been asked for, is gone; at most `time`.
+    ///
+    /// # Errors
+    /// As [`EventLoop::run`].
+    pub fn run_until_gone(&mut self, time: Duration) -> Result<Ending, LoopError> {
+        self.dying = true;
+        self.gone_due = Some(Instant::now() + time);
+        self.run()
+    }
+
+    /// Waits once and acts once.
+    fn turn(&mut self) -> Result<Option<Ending>, LoopError> {
+        let ready = self.wait()?;
+        self.signals.drain();
+        // run_until_gone() is what a signal has led to.
+        if self.signals.end_requested() && self.gone_due.is_none() {
+            return Ok(Some(Ending::Signal));
+        }
+        if let Some(ending) = self.command_status()? {
+            return Ok(Some(ending));
+        }
+        if ready.request {
+            self.handle_request()?;
+        }
+        if ready.backend_closed {
+            return Ok(Some(Ending::BackendClosed));
+        }
+        if ready.config_changed && self.session.backend().take_config_change() {
+            log::debug!("the device process has changed its config space");
+            self.session.refresh_config()?;
+        }
+        self.watch_driver()?;
+        self.dying |= ready.destroyed;
+        if self.dying {
+            self.look_for_device()
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn wait(&self) -> Result<Ready, LoopError> {
+        let backend = self.session.backend();
+        let file = |fd, flags| PollFd::new(fd, flags);
+        // A device that is being destroyed reports that all the time.
+        let driver_events = if self.dying {
+            PollFlags::empty()
+        } else {
+            PollFlags::POLLIN
+        };
+        let mut files = vec![
+            file(self.signals.as_fd(), PollFlags::POLLIN),
+            file(backend.as_fd(), PollFlags::POLLIN),
+        ];
+        if !self.dying {
+            files.push(file(self.session.driver().as_fd(), driver_events));
+        }
+        let requests = files.len();
+        if let Some(fd) = backend.requests() {
+            files.push(file(fd, PollFlags::POLLIN));
+        }
+        poll_until(&mut files, self.next_due()).map_err(LoopError::Poll)?;
+        let events = |at: usize| {
+            files
+                .get(at)
+                .and_then(PollFd::revents)
+                .unwrap_or(PollFlags::empty())
+        };
+        let driver = if self.dying {
+            PollFlags::POLLIN
+        } else {
+            events(2)
+        };
+        Ok(Ready {
+            request: driver.contains(PollFlags::POLLIN),
+            destroyed: driver.intersects(PollFlags::POLLHUP | PollFlags::POLLERR),
+            backend_closed: !events(1).is_empty(),
+            config_changed: !events(requests).is_empty(),
+        })
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        if self.dying {
+            Some(Instant::now() + DYING_PERIOD)
+        } else {
+            self.driver_due
+        }
+    }
+
+    fn handle_request(&mut self) -> Result<(), LoopError> {
+        match self.session.handle_request()? {
+            Some(Handled::Started { resumed }) => {
+                self.driver_due = None;
+                log::info!("{}", if resumed { "serving again" } else { "serving" });
+            }
+            Some(Handled::Stopped) => log::info!("stopped by the driver"),
+            Some(Handled::ConfigWritten) | None => {}
+        }
+        Ok(())
+    }
+
+    fn command_status(&mut self) -> Result<Option<Ending>, LoopError> {
+        let Some(process) = &mut self.process else {
+            return Ok(None);
+        };
+        Ok(process.exit_status()?.map(Ending::CommandEnded))
+    }
+
+    /// Tells the user once if the device has no driver.
+    fn watch_driver(&mut self) -> Result<(), LoopError> {
+        if self.dying || self.driver_due.is_none_or(|due| Instant::now() < due) {
+            return Ok(());
+        }
+        self.driver_due = None;
+        let device = self.session.driver().device()?;
+        match (device.driver_bound, device.state) {
+            (false, State::Idle) => log::warn!("{}", self.driver_advice),
+            (true, State::Idle) => log::warn!(
+                "a driver has taken the device, but has not started it: the kernel log may say why"
+            ),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn look_for_device(&self) -> Result<Option<Ending>, LoopError> {
+        if !self.session.driver().exists()? {
+            return Ok(Some(Ending::Destroyed));
+        }
+        let late = self.gone_due.is_some_and(|due| Instant::now() >= due);
+        Ok(late.then_some(Ending::StillOpen))
+    }
+}

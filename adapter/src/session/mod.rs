@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! One attached kernel device, served by one device process: who is told what, in which order.
+
+mod error;
+mod offer;
+#[cfg(test)]
+mod tests;
+
+use nix::errno::Errno;
+use virtio_bindings::virtio_config::VIRTIO_F_ACCESS_PLATFORM;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use crate::backend::{Backend, BackendError, Vring};
+use crate::driver::{Driver, Queue, Request, RequestKind};
+use crate::memory::DeviceMemory;
+
+pub use error::SessionError;
+pub use offer::{Offer, Overrides};
+
+/// What a request did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handled {
+    /// The queues are served.
+    Started {
+        /// They had been in use before.
+        resumed: bool,
+    },
+    /// The queues are not served any more.
+    Stopped,
+    /// The config space was written to, or that was refused.
+    ConfigWritten,
+}
+
+/// The queues that the device process serves now.
+struct Serving {
+    queues: Vec<u32>,
+    // vhost-user messages name addresses in this mapping for as long as the queues are served.
+    _memory: DeviceMemory,
+}
+
+/// A kernel device and the device process that serves it.
+pub struct Session<D> {
+    driver: D,
+    backend: Backend,
+    config_size: u32,
+    config_writes: bool,
+    serving: Option<Serving>,
+}
+
+impl<D: Driver> Session<D> {
+    /// Brings an attached kernel device and a negotiated device process together.
+    pub fn new(driver: D, backend: Backend, offer: &Offer) -> Self {
+        Self {
+            driver,
+            backend,
+            config_size: offer.config.len() as u32,
+            config_writes: offer.config_writes,
+            serving: None,
+        }
+    }
+
+    /// The kernel's side.
+    pub fn driver(&self) -> &D {
+        &self.driver
+    }
+
+    /// The device process's side.
+    pub fn backend(&self) -> &Backend {
+        &self.backend
+    }
+
+    /// Whether the device process serves the queues.
+    pub fn is_serving(&self) -> bool {
+        self.serving.is_some()
+    }
+
+    /// Takes the next request of the kernel, carries it out and answers it. `None`: there is none.
+    ///
+    /// # Errors
+    /// Any [`SessionError`]; the request has been answered then, too, with an error where it can
+    /// carry one.
+    pub fn handle_request(&mut self) -> Result<Option<Handled>, SessionError> {
+        let Some(Request { id, kind }) = self.driver.next_request()? else {
+            return Ok(None);
+        };
+        let (result, status) = match kind {
+            RequestKind::Start { features, resume } => {
+                let result = self
+                    .start(features, resume)
+                    .map(|()| Handled::Started { resumed: resume });
+                let status = result.as_ref().map(|_| ()).map_err(|_| Errno::EIO);
+                (result, status)
+            }
+            // Answered as done whatever the device process said: the kernel frees the queues, and
+            // a device process that does not let go of them meets the scratch page.
+            RequestKind::Stop => (self.stop().map(|()| Handled::Stopped), Ok(())),
+            RequestKind::ConfigWrite { offset, data } => self.write_config(offset, &data),
+        };
+        self.driver.answer(id, status)?;
+        result.map(Some)
+    }
+
+    /// The device process has changed its config space: the kernel's copy follows.
+    ///
+    /// # Errors
+    /// Of GET_CONFIG and of the kernel.
+    pub fn refresh_config(&mut self) -> Result<(), SessionError> {
+        self.copy_config(true)
+    }
+
+    /// DRIVER_OK: features, memory, then queue by queue (vhost-user specification, "Starting and
+    /// stopping rings").
+    fn start(&mut self, driver_features: u64, resume: bool) -> Result<(), SessionError> {
+        // The device process sees offsets in the memory file; there is no IOTLB to ask.
+        let features = driver_features & !(1 << VIRTIO_F_ACCESS_PLATFORM);
+        let missing = features & !self.backend.features();
+        if missing != 0 {
+            return Err(SessionError::FeaturesLost { missing });
+        }
+        // The kernel may have given up a STOP that was never answered.
+        self.stop()?;
+        self.backend.set_features(features)?;
+
+        let device = self.driver.device()?;
+        let memory = DeviceMemory::map(self.driver.memory()?, device.memory_size)?;
+        self.backend
+            .set_memory(memory.fd(), memory.size(), memory.user_address())?;
+
+        let mut queues = Vec::new();
+        for index in 0..device.queue_count {
+            if let Some(queue) = self.driver.queue(index)? {
+                self.start_queue(index, &queue, &memory, resume)?;
+                queues.push(index);
+            }
+        }
+        self.serving = Some(Serving {
+            queues,
+            _memory: memory,
+        });
+        Ok(())
+    }
+
+    fn start_queue(
+        &mut self,
+        index: u32,
+        queue: &Queue,
+        memory: &DeviceMemory,
+        resume: bool,
+    ) -> Result<(), SessionError> {
+        let vring = Vring {
+            index,
+            size: queue.size,
+            desc_address: memory.user_address_of(queue.desc_addr)?,
+            driver_address: memory.user_address_of(queue.driver_addr)?,
+            device_address: memory.user_address_of(queue.device_addr)?,
+            base: if resume {
+                memory.used_index(queue.device_addr)?
+            } else {
+                0
+            },
+        };
+        let eventfd = || EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK).map_err(SessionError::Eventfd);
+        let (kick, call) = (eventfd()?, eventfd()?);
+        self.backend.start_vring(&vring, &kick, &call)?;
+        self.driver.set_eventfds(index, &kick, &call)?;
+        if resume {
+            // A device process that died may have taken a kick without serving it, or have used a
+            // buffer without a call. One of each too many does no harm.
+            kick.write(1).map_err(SessionError::Eventfd)?;
+            call.write(1).map_err(SessionError::Eventfd)?;
+        }
+        // Ours are closed here: the call eventfd must end with the device process, because that is
+        // how the kernel learns that nobody serves the queue.
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<(), SessionError> {
+        let Some(serving) = self.serving.take() else {
+            return Ok(());
+        };
+        for queue in serving.queues {
+            self.backend.stop_vring(queue)?;
+        }
+        Ok(())
+    }
+
+    /// What to report and what to answer.
+    fn write_config(
+        &mut self,
+        offset: u32,
+        data: &[u8],
+    ) -> (Result<Handled, SessionError>, Result<(), Errno>) {
+        let done = Ok(Handled::ConfigWritten);
+        if !self.config_writes || !self.backend.has_config() {
+            log::warn!(
+                "refused a write of {} bytes to the config space",
+                data.len()
+            );
+            return (done, Err(Errno::EOPNOTSUPP));
+        }
+        match self.pass_config_write(offset, data) {
+            Ok(()) => (done, Ok(())),
+            // A write that the device process does not like is the driver's problem alone.
+            Err(SessionError::Backend(error @ BackendError::Refused { .. })) => {
+                log::warn!("{error}");
+                (done, Err(Errno::EIO))
+            }
+            Err(error) => (Err(error), Err(Errno::EIO)),
+        }
+    }
+
+    /// SET_CONFIG, then the whole config space again: what was written can change what is read
+    /// elsewhere (virtio-input selects that way).
+    fn pass_config_write(&mut self, offset: u32, data: &[u8]) -> Result<(), SessionError> {
+        self.backend.set_config(offset, data)?;
+        self.copy_config(false)
+    }
+
+    fn copy_config(&mut self, notify: bool) -> Result<(), SessionError> {
+        if self.config_size == 0 || !self.backend.has_config() {
+            return Ok(());
+        }
+        let config = self.backend.config(self.config_size)?;
+        Ok(self.driver.set_config(0, &config, notify)?)
+    }
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! SIGTERM, SIGINT and SIGCHLD as a file to poll.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
+
+/// The signals that the adapter acts on.
+#[derive(Debug)]
+pub struct Signals {
+    woken: UnixStream,
+    end: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// Takes the signals over for the rest of the process's life.
+    ///
+    /// # Errors
+    /// Of socketpair() and sigaction().
+    pub fn register() -> io::Result<Self> {
+        let (woken, wake) = UnixStream::pair()?;
+        woken.set_nonblocking(true)?;
+        let end = Arc::new(AtomicBool::new(false));
+        for signal in [SIGTERM, SIGINT] {
+            // The flag first: whoever is woken must see it.
+            signal_hook::flag::register(signal, Arc::clone(&end))?;
+            signal_hook::low_level::pipe::register(signal, wake.try_clone()?)?;
+        }
+        signal_hook::low_level::pipe::register(SIGCHLD, wake)?;
+        Ok(Self { woken, end })
+    }
+
+    /// Whether SIGTERM or SIGINT has come.
+    pub fn end_requested(&self) -> bool {
+        self.end.load(Ordering::SeqCst)
+    }
+
+    /// Forgets what woke us; the flag of [`Signals::end_requested`] stays.
+    pub fn drain(&self) {
+        let mut bytes = [0; 64];
+        while matches!((&self.woken).read(&mut bytes), Ok(length) if length > 0) {}
+    }
+
+    /// Waits for a signal, at most `time`.
+    ///
+    /// # Errors
+    /// Of poll().
+    pub fn wait(&self, time: Duration) -> io::Result<()> {
+        let mut files = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+        poll_until(&mut files, Some(Instant::now() + time))?;
+        self.drain();
+        Ok(())
+    }
+}
+
+/// Readable when a signal has come.
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.woken.as_fd()
+    }
+}
+
+/// poll(), for ever or until `end`; an interrupted call is a wake-up without events.
+///
+/// # Errors
+/// Of poll().
+pub fn poll_until(files: &mut [PollFd<'_>], end: Option<Instant>) -> io::Result<()> {
+    let timeout = match end.map(|end| end.saturating_duration_since(Instant::now())) {
+        None => PollTimeout::NONE,
+        // One more: a poll() that wakes just before the end would be called again at once.
+        Some(left) => {
+            PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+        }
+    };
+    match poll(files, timeout) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
