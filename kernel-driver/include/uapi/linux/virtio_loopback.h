@@ -33,7 +33,8 @@
  *
  * Every reserved field must be zero; otherwise the call fails with EINVAL. A
  * call that needs an attached device fails with ENODEV where there is none,
- * and with ESHUTDOWN once the device is being destroyed.
+ * and with ESHUTDOWN once the device is being destroyed; but read() and ANSWER
+ * go on until the file is closed, for the STOP of the driver that is removed.
  */
 #ifndef _UAPI_LINUX_VIRTIO_LOOPBACK_H
 #define _UAPI_LINUX_VIRTIO_LOOPBACK_H
@@ -49,6 +50,8 @@
 #define VIRTIO_LOOPBACK_MAX_QUEUES	64
 #define VIRTIO_LOOPBACK_MAX_QUEUE_SIZE	1024
 #define VIRTIO_LOOPBACK_MAX_CONFIG	4096
+#define VIRTIO_LOOPBACK_MAX_BOUNCE	(64 << 20)
+#define VIRTIO_LOOPBACK_MAX_ZERO_COPY	(256 << 20)
 
 /*
  * VIRTIO_LOOPBACK_GET_INFO - what this module speaks. Needs no device.
@@ -93,7 +96,9 @@ struct virtio_loopback_info {
  *	queue, a power of two up to VIRTIO_LOOPBACK_MAX_QUEUE_SIZE.
  *
  * Errors: EEXIST (name taken), EBUSY (this file already has a device), EINVAL,
- * E2BIG (a limit above), ENOSPC (as many devices as the module allows).
+ * E2BIG (a limit above), ENOSPC (as many devices as the module allows),
+ * EOPNOTSUPP (a console on a machine with one CPU: its driver would wait for
+ * the process with that CPU).
  */
 struct virtio_loopback_create {
 	char name[VIRTIO_LOOPBACK_NAME_SIZE];
@@ -149,7 +154,8 @@ enum virtio_loopback_state {
  * @state: enum virtio_loopback_state.
  * @attached: 1 while a control file is attached.
  * @driver_bound: 1 while a driver of this kernel is bound to the device.
- * @virtio_index: N of the virtio device's name "virtioN".
+ * @virtio_index: N of the virtio device's name "virtioN"; all ones before it
+ *	has been registered.
  */
 struct virtio_loopback_device {
 	char name[VIRTIO_LOOPBACK_NAME_SIZE];
@@ -189,6 +195,8 @@ struct virtio_loopback_list {
  * @size: entries; 0 where the driver does not use the queue.
  * @desc_addr, @driver_addr, @device_addr: offsets in the memory file of the
  *	descriptor table, the available ring and the used ring.
+ *
+ * Errors: EINVAL, ENXIO (the driver has not started the queues).
  */
 struct virtio_loopback_queue {
 	__u32 index;
@@ -207,9 +215,14 @@ struct virtio_loopback_queue {
  *
  * @index: the queue.
  * @kick: eventfd signalled for every notification by the driver; -1: none. A
- *	notification that came while there was none is signalled at once.
+ *	notification that came while there was none is signalled at once. So is
+ *	an eventfd that replaces another one, whose last notification may not
+ *	have been seen.
  * @call: eventfd by which the process interrupts the driver; -1: none. Must
- *	not be the same eventfd as @kick.
+ *	not be the same eventfd as @kick. The driver reads it: nobody else may.
+ *	Attaching one interrupts the driver once.
+ *
+ * Errors: EINVAL, EBADF, ENXIO (the driver has not started the queues).
  */
 struct virtio_loopback_eventfds {
 	__u32 index;

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What differs between the kernels that the driver is built for, 5.10 and
+ * later, except the mapping of buffers, which is in dma.c.
+ */
+#ifndef VL_COMPAT_H
+#define VL_COMPAT_H
+
+#include <linux/eventfd.h>
+#include <linux/freezer.h>
+#include <linux/mm.h>
+#include <linux/version.h>
+#include <linux/wait.h>
+
+/* struct virtqueue_info has replaced the three arrays of find_vqs(). */
+#define VL_HAVE_VIRTQUEUE_INFO	(LINUX_VERSION_CODE >= KERNEL_VERSION(6, 11, 0))
+
+/* virtio_config_ops has synchronize_cbs(), struct virtqueue has num_max. */
+#define VL_HAVE_SYNCHRONIZE_CBS	(LINUX_VERSION_CODE >= KERNEL_VERSION(6, 0, 0))
+
+static inline void vl_eventfd_signal(struct eventfd_ctx *ctx)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
+	eventfd_signal(ctx);
+#else
+	eventfd_signal(ctx, 1);
+#endif
+}
+
+static inline void vl_vm_flags_set(struct vm_area_struct *vma,
+				   unsigned long flags)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+	vm_flags_set(vma, flags);
+#else
+	vma->vm_flags |= flags;
+#endif
+}
+
+static inline void vl_vm_flags_clear(struct vm_area_struct *vma,
+				     unsigned long flags)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+	vm_flags_clear(vma, flags);
+#else
+	vma->vm_flags &= ~flags;
+#endif
+}
+
+/*
+ * Wait, killable and without holding up the freezer: a task that only a
+ * frozen process could wake must be frozen with it, or suspending fails.
+ * Returns 0 on timeout, a negative errno when killed, else the time left.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 1, 0)
+#define vl_wait_event_timeout(head, condition, timeout)			\
+({									\
+	long __ret = timeout;						\
+	might_sleep();							\
+	if (!___wait_cond_timeout(condition))				\
+		__ret = ___wait_event(head,				\
+				___wait_cond_timeout(condition),	\
+				(TASK_KILLABLE | TASK_FREEZABLE), 0,	\
+				timeout,				\
+				__ret = schedule_timeout(__ret));	\
+	__ret;								\
+})
+#else
+#define vl_wait_event_timeout(head, condition, timeout)			\
+({									\
+	long __left;							\
+	freezer_do_not_count();						\
+	__left = wait_event_killable_timeout(head, condition, timeout);	\
+	freezer_count();						\
+	__left;								\
+})
+#endif
+
+#endif /* VL_COMPAT_H */

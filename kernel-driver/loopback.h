@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * One loopback device, and what the files of the driver ask of each other.
+ *
+ * Lifetime: struct vl_device.dev is the anchor. The list of devices, the
+ * attached control file, every memory file, the virtio device and every work
+ * item under way hold a reference to it. Each device holds the module.
+ *
+ * Locks, in the order in which they are taken:
+ *
+ *	vl_devices_mutex	the list of devices and their names (device.c)
+ *	vl_device.eventfds	a mutex: attaching and detaching eventfds
+ *	vl_device.lock		spinlock, process context: state, requests
+ *	vl_memory.sem		faults read, removing pages writes (memory.c)
+ *	vl_memory.lock		spinlock, any context: who has which page
+ *	vl_bounce.lock		spinlock, any context: the slots
+ *	vl_queue.kick_lock	spinlock, any context: the kick eventfd
+ *
+ * No lock is held over a wait for user space.
+ */
+#ifndef VL_LOOPBACK_H
+#define VL_LOOPBACK_H
+
+#include <linux/device.h>
+#include <linux/dma-direction.h>
+#include <linux/irq_work.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/poll.h>
+#include <linux/rbtree.h>
+#include <linux/rwsem.h>
+#include <linux/spinlock.h>
+#include <linux/virtio.h>
+#include <linux/virtio_config.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+#include <uapi/linux/virtio_loopback.h>
+
+struct eventfd_ctx;
+struct gen_pool;
+struct vl_device;
+struct vl_range;
+
+/* An open control file. */
+struct vl_control {
+	struct vl_device *vl;	/* set once, by CREATE or ATTACH */
+	struct mutex mutex;	/* one CREATE or ATTACH at a time */
+	wait_queue_head_t wait;	/* readers: a request, or the end */
+};
+
+struct vl_queue {
+	struct vl_device *vl;
+	u32 index;
+	u32 max_size;
+
+	/* Set by find_vqs, cleared by del_vqs once no callback can run. */
+	struct virtqueue *vq;
+	/* Where it is; under vl_device.lock. */
+	u32 size;
+	u64 desc_addr;
+	u64 driver_addr;
+	u64 device_addr;
+
+	spinlock_t kick_lock;
+	struct eventfd_ctx *kick;
+	bool kicked;		/* while there was no eventfd */
+	u64 kicks;
+
+	/* Under vl_device.eventfds, but for what the callbacks touch. */
+	struct eventfd_ctx *call;
+	wait_queue_entry_t call_wait;
+	poll_table call_poll;
+	struct irq_work call_irq;
+	struct work_struct call_work;
+	bool call_hung_up;	/* the last user of call closed it */
+	atomic64_t calls;
+};
+
+/* The address space of a device: an address is an offset in its file. */
+struct vl_memory {
+	struct inode *inode;
+	unsigned long pages;
+	/* Pages [start, start + count) of each part. */
+	unsigned long coherent_start, coherent_count;
+	unsigned long bounce_start, bounce_count;
+	unsigned long window_start, window_count;
+
+	struct rw_semaphore sem;
+	spinlock_t lock;
+	/* What is at each page, NULL: nothing. Cleared only under sem. */
+	struct page **index;
+	/* Pages that cannot be given out: in use, or stale. */
+	unsigned long *busy;
+	/* Nothing is there, but a process may have the scratch page there. */
+	unsigned long *stale;
+	struct page *scratch;
+	struct delayed_work zap_work;
+};
+
+struct vl_bounce {
+	void *arena;
+	dma_addr_t base;
+	size_t size;
+	struct gen_pool *pool;
+	spinlock_t lock;
+	struct rb_root slots;
+};
+
+struct vl_zero_copy {
+	/* All under vl_memory.lock. */
+	struct rb_root by_pfn;
+	struct vl_range **by_page;	/* at the first page of each range */
+	struct list_head lru;		/* of idle and active ranges */
+	unsigned long pages;
+	unsigned long max_pages;
+	bool pressure;
+	struct delayed_work evict_work;
+};
+
+struct vl_counters {
+	atomic64_t bounced_bytes;
+	atomic64_t bounce_full;
+	atomic64_t zero_copy_full;
+	atomic64_t requests;
+	atomic64_t request_timeouts;
+};
+
+struct vl_device {
+	struct device dev;
+	struct virtio_device vdev;
+	struct list_head entry;
+	char name[VIRTIO_LOOPBACK_NAME_SIZE];
+	u32 device_id;
+	u32 vendor_id;
+	u32 flags;
+	u64 features;
+	u32 queue_count;
+	struct vl_queue *queues;
+	u8 *config;
+	u32 config_size;
+	struct work_struct free_work;
+
+	/* register, probe again, unregister: one after the other */
+	struct work_struct life_work;
+	bool registered;	/* life_work only */
+
+	spinlock_t lock;
+	struct vl_control *control;
+	struct list_head requests;
+	u64 last_request_id;
+	u32 config_generation;
+	u8 status;
+	u64 driver_features;
+	bool dying;
+	bool probe_again;
+	bool config_ready;	/* virtio_config_changed() may be called */
+	bool start_pending;
+	bool started;		/* START was answered with 0 */
+	bool used;		/* START was announced since DRIVER_OK */
+	bool abandoned;		/* the last call eventfd was hung up */
+	bool stopping;
+
+	wait_queue_head_t wait;	/* for answers */
+	struct delayed_work expire_work;
+
+	struct mutex eventfds;
+	bool accept_eventfds;	/* under eventfds: between DRIVER_OK and reset */
+	struct work_struct hangup_work;
+
+	struct vl_memory memory;
+	struct vl_bounce bounce;
+	struct vl_zero_copy zero_copy;
+	struct vl_counters counters;
+};
+
+#define dev_to_vl(d)	container_of(d, struct vl_device, dev)
+#define vdev_to_vl(v)	container_of(v, struct vl_device, vdev)
+
+extern struct workqueue_struct *vl_workqueue;
+
+/* device.c */
+int vl_class_register(void);
+void vl_class_unregister(void);
+struct vl_device *vl_device_create(const struct virtio_loopback_create *args,
+				   u8 *config, const u32 *queue_sizes,
+				   struct vl_control *control);
+struct vl_device *vl_device_attach(const char *name,
+				   struct vl_control *control);
+void vl_device_detach(struct vl_device *vl, struct vl_control *control);
+int vl_device_destroy(const char *name);
+u32 vl_device_list(struct virtio_loopback_device *devices, u32 capacity);
+void vl_device_describe(struct vl_device *vl,
+			struct virtio_loopback_device *out);
+u32 vl_device_state(struct vl_device *vl);
+
+/* control.c */
+int vl_control_register(void);
+void vl_control_unregister(void);
+
+/* request.c */
+void vl_request_init(struct vl_device *vl);
+void vl_request_start(struct vl_device *vl, bool wait);
+void vl_request_stop(struct vl_device *vl);
+void vl_request_config_write(struct vl_device *vl, u32 offset,
+			     const void *data, u32 length);
+void vl_request_abandon(struct vl_device *vl);
+void vl_request_cancel_start(struct vl_device *vl);
+bool vl_request_readable(struct vl_device *vl);
+int vl_request_read(struct vl_device *vl, struct virtio_loopback_request *out);
+void vl_request_unread(struct vl_device *vl, u64 id);
+int vl_request_answer(struct vl_device *vl, u64 id, s32 status);
+
+/* transport.c */
+void vl_transport_init(struct vl_device *vl);
+int vl_transport_set_config(struct vl_device *vl,
+			    const struct virtio_loopback_config *args,
+			    const void *data);
+u64 vl_transport_features(void);
+
+/* queue.c */
+void vl_queue_init(struct vl_device *vl, u32 index, u32 max_size);
+bool vl_queue_notify(struct virtqueue *vq);
+int vl_queue_set_eventfds(struct vl_queue *queue, int kick, int call);
+void vl_queue_accept_eventfds(struct vl_device *vl);
+void vl_queue_detach_all(struct vl_device *vl);
+void vl_queue_synchronize(struct vl_device *vl);
+void vl_queue_hangup_work(struct work_struct *work);
+
+/* memory.c */
+int vl_memory_init(struct vl_device *vl, size_t bounce_size,
+		   size_t zero_copy_size);
+void vl_memory_destroy(struct vl_device *vl);
+struct page *vl_memory_fault(struct vl_device *vl, unsigned long pgoff);
+void vl_memory_unmap(struct vl_memory *memory, unsigned long first,
+		     unsigned long count);
+void vl_memory_zap_stale(struct vl_memory *memory);
+long vl_memory_find(struct vl_memory *memory, unsigned long start,
+		    unsigned long count, unsigned long want);
+void *vl_coherent_alloc(struct vl_device *vl, size_t size, dma_addr_t *addr,
+			gfp_t gfp);
+void vl_coherent_free(struct vl_device *vl, size_t size, void *vaddr,
+		      dma_addr_t addr);
+static inline bool vl_in_window(struct vl_device *vl, dma_addr_t addr)
+{
+	return (addr >> PAGE_SHIFT) >= vl->memory.window_start;
+}
+
+/* memory_file.c */
+int vl_memory_file_init(struct vl_device *vl);
+void vl_memory_file_destroy(struct vl_device *vl);
+int vl_memory_file_open(struct vl_device *vl);
+
+/* bounce.c */
+int vl_bounce_init(struct vl_device *vl, size_t size);
+void vl_bounce_destroy(struct vl_device *vl);
+void vl_bounce_release_all(struct vl_device *vl);
+size_t vl_bounce_used(struct vl_device *vl);
+dma_addr_t vl_bounce_map(struct vl_device *vl, void *data, size_t size,
+			 enum dma_data_direction dir, bool copy);
+void vl_bounce_unmap(struct vl_device *vl, dma_addr_t addr,
+		     enum dma_data_direction dir, bool copy);
+void vl_bounce_sync(struct vl_device *vl, dma_addr_t addr, size_t size,
+		    bool to_device);
+
+/* zero_copy.c */
+int vl_zero_copy_init(struct vl_device *vl, size_t size);
+void vl_zero_copy_destroy(struct vl_device *vl);
+void vl_zero_copy_release_all(struct vl_device *vl);
+bool vl_zero_copy_map(struct vl_device *vl, struct page *page,
+		      unsigned long offset, size_t size, dma_addr_t *addr);
+void vl_zero_copy_unmap(struct vl_device *vl, dma_addr_t addr);
+
+/* dma.c */
+int vl_dma_init(struct vl_device *vl);
+
+/* sysfs.c */
+extern const struct attribute_group *vl_sysfs_groups[];
+
+#endif /* VL_LOOPBACK_H */

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* virtio-loopback: virtio devices for this very kernel, served by a process. */
+#include <linux/module.h>
+#include <linux/workqueue.h>
+
+#include "loopback.h"
+
+#define CREATE_TRACE_POINTS
+#include "trace.h"
+
+/* Unbound: an item may wait as long as somebody keeps a device open. */
+struct workqueue_struct *vl_workqueue;
+
+static int __init vl_init(void)
+{
+	int err;
+
+	vl_workqueue = alloc_workqueue("virtio-loopback", WQ_UNBOUND, 0);
+	if (!vl_workqueue)
+		return -ENOMEM;
+	err = vl_class_register();
+	if (err)
+		goto destroy_workqueue;
+	err = vl_control_register();
+	if (err)
+		goto unregister_class;
+	return 0;
+
+unregister_class:
+	vl_class_unregister();
+destroy_workqueue:
+	destroy_workqueue(vl_workqueue);
+	return err;
+}
+
+/* No device is left: each holds the module. */
+static void __exit vl_exit(void)
+{
+	vl_control_unregister();
+	destroy_workqueue(vl_workqueue);
+	vl_class_unregister();
+}
+
+module_init(vl_init);
+module_exit(vl_exit);
+
+MODULE_AUTHOR("virtio-loopback contributors");
+MODULE_DESCRIPTION("Virtio devices for this kernel, served by a process");
+MODULE_LICENSE("GPL");
+MODULE_VERSION("1.0.0");

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* What virtio asks of a transport. */
+#include <linux/bits.h>
+#include <linux/virtio.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
+
+#include "compat.h"
+#include "loopback.h"
+
+/*
+ * The features that the transport and vhost-user can carry: those of the
+ * device types (0 to 23, 50 to 63), and of the queues what is listed. The rest
+ * (packed queues, notification data, queue reset, ...) is never offered.
+ */
+#define VL_FEATURES	(GENMASK_ULL(23, 0) | GENMASK_ULL(63, 50) |	\
+			 BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC) |		\
+			 BIT_ULL(VIRTIO_RING_F_EVENT_IDX) |		\
+			 VL_FORCED_FEATURES)
+
+/* ACCESS_PLATFORM makes the driver use addresses of ours, not physical ones. */
+#define VL_FORCED_FEATURES	(BIT_ULL(VIRTIO_F_VERSION_1) |		\
+				 BIT_ULL(VIRTIO_F_ACCESS_PLATFORM))
+
+u64 vl_transport_features(void)
+{
+	return VL_FEATURES;
+}
+
+static void vl_get(struct virtio_device *vdev, unsigned int offset, void *data,
+		   unsigned int length)
+{
+	struct vl_device *vl = vdev_to_vl(vdev);
+
+	spin_lock(&vl->lock);
+	if (offset <= vl->config_size && length <= vl->config_size - offset)
+		memcpy(data, vl->config + offset, length);
+	else
+		memset(data, 0, length);
+	spin_unlock(&vl->lock);
+}
+
+/* Some devices give meaning to a write, so the driver waits for its effect. */
+static void vl_set(struct virtio_device *vdev, unsigned int offset,
+		   const void *data, unsigned int length)
+{
+	struct vl_device *vl = vdev_to_vl(vdev);
+
+	if (offset > vl->config_size || length > vl->config_size - offset)
+		return;
+	while (length) {
+		u32 part = min_t(u32, length, VIRTIO_LOOPBACK_CONFIG_WRITE_MAX);
+
+		vl_request_config_write(vl, offset, data, part);
+		offset += part;
+		data += part;
+		length -= part;
+	}
+}
+
+static u32 vl_generation(struct virtio_device *vdev)
+{
+	return READ_ONCE(vdev_to_vl(vdev)->config_generation);
+}
+
+int vl_transport_set_config(struct vl_device *vl,
+			    const struct virtio_loopback_config *args,
+			    const void *data)
+{
+	bool notify = args->flags & VIRTIO_LOOPBACK_CONFIG_NOTIFY;
+
+	if (args->offset > vl->config_size ||
+	    args->length > vl->config_size - args->offset)
+		return -EINVAL;
+	spin_lock(&vl->lock);
+	memcpy(vl->config + args->offset, data, args->length);
+	WRITE_ONCE(vl->config_generation, vl->config_generation + 1);
+	/* Before, virtio's own lock is not there; nobody has read anything. */
+	notify &= vl->config_ready;
+	spin_unlock(&vl->lock);
+
+	if (notify)
+		virtio_config_changed(&vl->vdev);
+	return 0;
+}
+
+static u8 vl_get_status(struct virtio_device *vdev)
+{
+	return READ_ONCE(vdev_to_vl(vdev)->status);
+}
+
+static void vl_set_status(struct virtio_device *vdev, u8 status)
+{
+	struct vl_device *vl = vdev_to_vl(vdev);
+	bool ready;
+
+	spin_lock(&vl->lock);
+	ready = status & ~vl->status & VIRTIO_CONFIG_S_DRIVER_OK;
+	if (ready) {
+		vl->used = false;
+		vl->started = false;
+		vl->abandoned = false;
+		vl->driver_features = vdev->features;
+	}
+	WRITE_ONCE(vl->status, status);
+	spin_unlock(&vl->lock);
+
+	if (ready) {
+		vl_queue_accept_eventfds(vl);
+		vl_request_start(vl, true);
+	}
+}
+
+static void vl_reset(struct virtio_device *vdev)
+{
+	struct vl_device *vl = vdev_to_vl(vdev);
+	bool running;
+
+	spin_lock(&vl->lock);
+	running = vl->status & VIRTIO_CONFIG_S_DRIVER_OK;
+	WRITE_ONCE(vl->status, 0);
+	vl->config_ready = true;
+	spin_unlock(&vl->lock);
+
+	if (!running)
+		return;
+	vl_request_stop(vl);
+	vl_queue_detach_all(vl);
+	/* Whoever touches the queues now meets what is there, at each touch. */
+	down_write(&vl->memory.sem);
+	vl_memory_unmap(&vl->memory, 0, vl->memory.pages);
+	up_write(&vl->memory.sem);
+}
+
+static u64 vl_get_features(struct virtio_device *vdev)
+{
+	return vdev_to_vl(vdev)->features;
+}
+
+static int vl_finalize_features(struct virtio_device *vdev)
+{
+	struct vl_device *vl = vdev_to_vl(vdev);
+
+	vring_transport_features(vdev);
+	if (!virtio_has_feature(vdev, VIRTIO_F_VERSION_1) ||
+	    !virtio_has_feature(vdev, VIRTIO_F_ACCESS_PLATFORM)) {
+		dev_err(&vl->dev,
+			"the driver lacks VERSION_1 or ACCESS_PLATFORM\n");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static struct virtqueue *vl_find_vq(struct vl_device *vl, u32 index,
+				    vq_callback_t *callback, const char *name,
+				    bool ctx)
+{
+	struct vl_queue *queue = &vl->queues[index];
+	struct virtqueue *vq;
+
+	if (index >= vl->queue_count)
+		return ERR_PTR(-ENOENT);
+	vq = vring_create_virtqueue(index, queue->max_size, PAGE_SIZE,
+				    &vl->vdev, true, true, ctx,
+				    vl_queue_notify, callback, name);
+	if (!vq)
+		return ERR_PTR(-ENOMEM);
+#if VL_HAVE_SYNCHRONIZE_CBS
+	vq->num_max = queue->max_size;
+#endif
+	vq->priv = queue;
+	spin_lock(&vl->lock);
+	queue->size = virtqueue_get_vring_size(vq);
+	queue->desc_addr = virtqueue_get_desc_addr(vq);
+	queue->driver_addr = virtqueue_get_avail_addr(vq);
+	queue->device_addr = virtqueue_get_used_addr(vq);
+	spin_unlock(&vl->lock);
+	WRITE_ONCE(queue->vq, vq);
+	return vq;
+}
+
+static void vl_del_vqs(struct virtio_device *vdev)
+{
+	struct vl_device *vl = vdev_to_vl(vdev);
+	struct virtqueue *vq, *next;
+
+	/* After a reset there is none left; a failed probe may not reset. */
+	vl_queue_detach_all(vl);
+	list_for_each_entry_safe(vq, next, &vdev->vqs, list) {
+		struct vl_queue *queue = vq->priv;
+
+		WRITE_ONCE(queue->vq, NULL);
+		spin_lock(&vl->lock);
+		queue->size = 0;
+		spin_unlock(&vl->lock);
+		vring_del_virtqueue(vq);
+	}
+	vl_bounce_release_all(vl);
+	vl_zero_copy_release_all(vl);
+}
+
+#if VL_HAVE_VIRTQUEUE_INFO
+static int vl_find_vqs(struct virtio_device *vdev, unsigned int count,
+		       struct virtqueue *vqs[], struct virtqueue_info info[],
+		       struct irq_affinity *affinity)
+{
+#define VL_VQ_NAME(i)		(info[i].name)
+#define VL_VQ_CALLBACK(i)	(info[i].callback)
+#define VL_VQ_CTX(i)		(info[i].ctx)
+#else
+static int vl_find_vqs(struct virtio_device *vdev, unsigned int count,
+		       struct virtqueue *vqs[], vq_callback_t *callbacks[],
+		       const char * const names[], const bool *ctx,
+		       struct irq_affinity *affinity)
+{
+#define VL_VQ_NAME(i)		(names[i])
+#define VL_VQ_CALLBACK(i)	(callbacks[i])
+#define VL_VQ_CTX(i)		(ctx ? ctx[i] : false)
+#endif
+	struct vl_device *vl = vdev_to_vl(vdev);
+	unsigned int i, index = 0;
+
+	for (i = 0; i < count; i++) {
+		vqs[i] = NULL;
+		/* A queue that the driver does not want has no number. */
+		if (!VL_VQ_NAME(i))
+			continue;
+		vqs[i] = vl_find_vq(vl, index++, VL_VQ_CALLBACK(i),
+				    VL_VQ_NAME(i), VL_VQ_CTX(i));
+		if (IS_ERR(vqs[i])) {
+			int err = PTR_ERR(vqs[i]);
+
+			vl_del_vqs(vdev);
+			return err;
+		}
+	}
+	return 0;
+}
+
+#if VL_HAVE_SYNCHRONIZE_CBS
+static void vl_synchronize_cbs(struct virtio_device *vdev)
+{
+	vl_queue_synchronize(vdev_to_vl(vdev));
+}
+#endif
+
+static const char *vl_bus_name(struct virtio_device *vdev)
+{
+	return vdev_to_vl(vdev)->name;
+}
+
+static const struct virtio_config_ops vl_config_ops = {
+	.get			= vl_get,
+	.set			= vl_set,
+	.generation		= vl_generation,
+	.get_status		= vl_get_status,
+	.set_status		= vl_set_status,
+	.reset			= vl_reset,
+	.find_vqs		= vl_find_vqs,
+	.del_vqs		= vl_del_vqs,
+#if VL_HAVE_SYNCHRONIZE_CBS
+	.synchronize_cbs	= vl_synchronize_cbs,
+#endif
+	.get_features		= vl_get_features,
+	.finalize_features	= vl_finalize_features,
+	.bus_name		= vl_bus_name,
+};
+
+static void vl_vdev_release(struct device *dev)
+{
+	struct vl_device *vl = vdev_to_vl(dev_to_virtio(dev));
+
+	put_device(&vl->dev);
+}
+
+void vl_transport_init(struct vl_device *vl)
+{
+	vl->features = (vl->features & VL_FEATURES) | VL_FORCED_FEATURES;
+	vl->vdev.config = &vl_config_ops;
+	vl->vdev.id.device = vl->device_id;
+	vl->vdev.id.vendor = vl->vendor_id;
+	vl->vdev.dev.parent = &vl->dev;
+	vl->vdev.dev.release = vl_vdev_release;
+}
