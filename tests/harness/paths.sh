@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034  # others use what is set here
 # Sourced by the harness scripts: where things are, and how they speak.
 
 REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -55,8 +55,9 @@ cargo_folder() {
     for folder in "${folders[@]}"; do
         [[ -x $folder/cargo ]] || continue
         version=$(cd "$REPO" && "$folder/cargo" --version 2>/dev/null | cut -d' ' -f2) || continue
-        [[ -n $version ]] && dpkg --compare-versions "$version" ge "$wanted" || continue
-        (PATH=$folder:$PATH && cargo clippy --version && cargo fmt --version) >/dev/null 2>&1 || continue
+        dpkg --compare-versions "${version:-0}" ge "$wanted" || continue
+        env PATH="$folder:$PATH" cargo clippy --version >/dev/null 2>&1 || continue
+        env PATH="$folder:$PATH" cargo fmt --version >/dev/null 2>&1 || continue
         echo "$folder"
         return
     done

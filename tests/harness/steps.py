@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""The steps of `make test`, `make check` and `make test-kernels`, in order of preference."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+HARNESS = REPOSITORY / "tests" / "harness"
+BUILD = pathlib.Path(os.environ.get("BUILD") or REPOSITORY / "build")
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "virtio-loopback"
+VENV = CACHE / "venv" / "bin"
+CARGO = str(HARNESS / "cargo")
+PROGRAMS = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target") / "release"
+CARGO_DENY = "0.20.2"
+ADVISORY_SECONDS = 60  # how long its database may take to come
+
+KERNELS = ["5.10", "6.1", "6.12", "7.2"]  # the driver builds against these
+MAIN_KERNEL = "6.12"  # `make test` boots this one
+TEST_KERNELS = ["6.1", "7.2"]  # `make test-kernels` boots these
+VM_SECONDS = 2400
+
+ENVIRONMENT = {"CARGO_TERM_COLOR": "never", "CARGO_TERM_PROGRESS_WHEN": "never", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@dataclasses.dataclass
+class Result:
+    """How a step went: ok, FAILED, skipped or not run."""
+
+    state: str
+    seconds: float
+    closing: list[str]
+
+
+@dataclasses.dataclass
+class Step:
+    """One line of the table."""
+
+    name: str
+    commands: list[list[str]]
+    needs: list[str] = dataclasses.field(default_factory=list)  # steps that must have succeeded
+    alone: str = ""  # steps with the same word here never run at the same time
+    live: str = ""  # shows its output as it comes, behind this word
+    fresh: pathlib.Path | None = None  # a folder that is emptied first
+    faults: Callable[[list[str]], list[str]] | None = None  # finds faults in the output of a success
+    closing: str = ""  # what a test runner's closing lines look like
+    may_skip: bool = False  # exit status 77 means that it cannot be done here
+    environment: dict[str, str] = dataclasses.field(default_factory=dict)
+    kinds: tuple[str, ...] = ("all", "lint")
+
+    @property
+    def after(self):
+        return set(self.needs)
+
+    @property
+    def file_name(self):
+        return re.sub(r"[^A-Za-z0-9.]+", "-", self.name).strip("-")
+
+    def closing_lines(self, lines):
+        return [line for line in lines if re.search(self.closing, line)] if self.closing else []
+
+    def run(self, log, show):
+        """Runs the commands one after the other into `log`; returns the state."""
+        if self.fresh:
+            shutil.rmtree(self.fresh, ignore_errors=True)
+        lines = []
+        with log.open("w") as out:
+            for command in self.commands:
+                status = self._run_command(command, out, lines, show)
+                if status == 77 and self.may_skip:
+                    return "skipped"
+                if status != 0:
+                    out.write(f"exit status {status}: {' '.join(command)}\n")
+                    return "FAILED"
+            faults = self.faults(lines) if self.faults else []
+            out.writelines(f"fault: {fault}\n" for fault in faults)
+        return "FAILED" if faults else "ok"
+
+    def _run_command(self, command, out, lines, show):
+        # The virtual machine has a core to itself; the rest stands back.
+        nice = [] if self.live == "vm" else ["nice", "-n", "5"]
+        process = subprocess.Popen(
+            nice + command, cwd=REPOSITORY, env={**os.environ, **ENVIRONMENT, **self.environment},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, errors="replace",
+        )
+        for line in process.stdout:
+            out.write(line)
+            out.flush()
+            lines.append(line.rstrip("\n"))
+            if show:
+                show(line.rstrip("\n"))
+        return process.wait()
+
+
+def compiler_warnings(lines):
+    """Warnings of a kernel build, without the one about Debian's choice of compiler."""
+    known = "the compiler differs from the one used to build the kernel"
+    return [line for line in lines if re.search(r"\b(warning|error)\b:", line, re.IGNORECASE) and known not in line]
+
+
+def warnings_about_ours(lines):
+    """sparse also sees the kernel's own headers; what it says of them is not ours to mend."""
+    return [line for line in compiler_warnings(lines) if "linux-headers-" not in line]
+
+
+def build_steps():
+    both = ("all", "kernels")
+    yield Step("build the programs", [[CARGO, "build", "--release", "--locked", "--workspace"]],
+               alone="cargo release", kinds=both)
+    yield Step(f"build the driver for {MAIN_KERNEL}",
+               [[str(HARNESS / "build-module"), MAIN_KERNEL, str(BUILD / MAIN_KERNEL)]], kinds=("all",))
+
+
+def virtual_machine_step(kernel, selection, kinds):
+    driver = f"build the driver for {kernel}"
+    return Step(
+        f"tests in a virtual machine, kernel {kernel}",
+        [[str(HARNESS / "vm-tests"), "--kernel", kernel, "--module", str(BUILD / kernel / "virtio_loopback.ko"),
+          "--binaries", str(PROGRAMS), "--report", str(BUILD / f"vm-{kernel}"), "--time-limit", str(VM_SECONDS),
+          "--", "-v", *selection]],
+        needs=["build the programs", driver], live="vm", kinds=kinds, alone="vm",
+        closing=r"^(=+ .*\b(passed|failed|error|errors|skipped)\b.* =+|(FAILED|ERROR) .*)$",
+    )
+
+
+def kernel_test_steps():
+    for kernel in TEST_KERNELS:
+        yield Step(f"fetch kernel {kernel}", [[str(HARNESS / "kernels"), "sound", kernel]], kinds=("kernels",))
+        yield Step(f"build the driver for {kernel}",
+                   [[str(HARNESS / "build-module"), kernel, str(BUILD / kernel)]],
+                   needs=[f"fetch kernel {kernel}"], kinds=("kernels",))
+        yield virtual_machine_step(kernel, ["-m", "core"], ("kernels",))
+
+
+def driver_steps():
+    """The driver built without a warning against every kernel, sparse, checkpatch."""
+    checked = BUILD / "check"
+    for kernel in KERNELS:
+        yield Step(f"fetch the headers of kernel {kernel}", [[str(HARNESS / "kernels"), "headers", kernel]])
+        yield Step(f"driver: W=1 on {kernel}",
+                   [[str(HARNESS / "build-module"), kernel, str(checked / kernel), "W=1"]],
+                   needs=[f"fetch the headers of kernel {kernel}"], fresh=checked / kernel, faults=compiler_warnings)
+    yield Step(f"driver: sparse on {MAIN_KERNEL}",
+               [[str(HARNESS / "build-module"), MAIN_KERNEL, str(checked / "sparse"), "C=2"]],
+               needs=[f"fetch the headers of kernel {MAIN_KERNEL}"], fresh=checked / "sparse",
+               faults=warnings_about_ours)
+    yield Step("driver: checkpatch", [[str(HARNESS / "checkpatch")]])
+
+
+def script_steps():
+    yield Step("licence lines, host names, paths", [[str(HARNESS / "source-rules")]])
+    yield Step("shell: shellcheck", [[str(HARNESS / "lint-scripts"), "shell"]])
+    yield Step("python: ruff", [[str(HARNESS / "lint-scripts"), "python"]])
+
+
+def feature_sets():
+    """The distinct feature sets to lint: default, none, all, and each feature alone.
+
+    Yields (name, cargo arguments); sets that come to the same are linted once.
+    """
+    metadata = json.loads(subprocess.run([CARGO, "metadata", "--no-deps", "--format-version", "1"], cwd=REPOSITORY,
+                                         check=True, capture_output=True, text=True).stdout)
+    features = {package["name"]: package["features"] for package in metadata["packages"]}
+
+    def closure(package, chosen):
+        reached, left = set(), list(chosen)
+        while left:
+            feature = left.pop()
+            if feature in features[package] and feature not in reached:
+                reached.add(feature)
+                left += features[package][feature]
+        return frozenset((package, feature) for feature in reached - {"default"})
+
+    candidates = [
+        ("default", [], frozenset().union(*(closure(name, ["default"]) for name in features))),
+        ("none", ["--no-default-features"], frozenset()),
+        ("all", ["--all-features"], frozenset().union(*(closure(name, features[name]) for name in features))),
+    ]
+    for package, known in features.items():
+        for feature in sorted(set(known) - {"default"}):
+            arguments = ["--no-default-features", "--features", f"{package}/{feature}"]
+            candidates.append((f"{feature} alone", arguments, closure(package, [feature])))
+    named = {}
+    for name, arguments, chosen in candidates:
+        named.setdefault(chosen, ([], arguments))[0].append(name)
+    for names, arguments in named.values():
+        yield " = ".join(names), arguments
+
+
+def rust_steps():
+    cargo = {"alone": "cargo"}
+    yield Step("rust: fmt", [[CARGO, "fmt", "--all", "--check"]])
+    for name, arguments in feature_sets():
+        yield Step(f"rust: clippy, features {name}",
+                   [[CARGO, "clippy", "--locked", "--workspace", "--all-targets", *arguments, "--", "-D", "warnings"]],
+                   **cargo)
+    yield Step("rust: doc", [[CARGO, "doc", "--locked", "--workspace", "--no-deps", "--all-features"]],
+               environment={"RUSTDOCFLAGS": "-D warnings"}, **cargo)
+    yield Step("rust: unit and socket tests",
+               [[CARGO, "test", "--locked", "--workspace", "--all-features", "--no-fail-fast"]],
+               closing=r"^( +Running | +Doc-tests |test result: |test .*FAILED$)", kinds=("all",), **cargo)
+    tool = "rust: get cargo-deny (once)"
+    yield Step(tool, [[str(HARNESS / "get-cargo-deny"), CARGO_DENY]])
+    yield Step("rust: cargo deny licenses bans sources",
+               [[CARGO, "deny", "--locked", "--all-features", "check", "licenses", "bans", "sources"]], needs=[tool])
+    yield Step("rust: cargo deny advisories",
+               [[str(HARNESS / "check-advisories"), str(ADVISORY_SECONDS)]], needs=[tool], may_skip=True)
+
+
+def plan(what, only):
+    """The steps for `what` whose names contain `only`, with the steps those need."""
+    chosen = list(build_steps())
+    chosen.append(virtual_machine_step(MAIN_KERNEL, [], ("all",)))
+    if what == "kernels":
+        chosen += kernel_test_steps()
+    else:
+        chosen += [*script_steps(), *driver_steps(), *rust_steps()]
+    chosen = [step for step in chosen if what in step.kinds]
+    wanted = {step.name for step in chosen if only.lower() in step.name.lower()}
+    for step in reversed(chosen):
+        if step.name in wanted:
+            wanted.update(step.needs)
+    return [step for step in chosen if step.name in wanted]
