@@ -1,2 +1,47 @@
-//! The command `vhost-user-sound`.
-fn main() {}
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `vhost-user-sound`: a virtio sound device in a process of its own, served over vhost-user.
+
+mod args;
+mod audio;
+mod card;
+mod control;
+mod device;
+mod exchange;
+mod inherited;
+mod lifecycle;
+mod memory;
+mod pcm;
+mod pcm_format;
+mod ring;
+mod run;
+mod session;
+mod stream;
+mod transfer;
+mod wire;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use log::LevelFilter;
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    let level = match args.verbose {
+        0 => LevelFilter::Warn,
+        1 => LevelFilter::Info,
+        _ => LevelFilter::Trace,
+    };
+    env_logger::Builder::new()
+        .filter_level(level)
+        // It logs from the audio thread, at the mercy of the driver; this program counts instead.
+        .filter_module("virtio_queue", LevelFilter::Off)
+        .parse_default_env()
+        .init();
+    match run::run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vhost-user-sound: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Parser, ValueEnum};
+
+use crate::pcm_format::{self, Format};
+
+const EXAMPLES: &str = "\
+Examples:
+  Play to the first sound card and capture from it:
+    vhost-user-sound --socket-path /run/music.sock --host alsa \\
+        --playback-device hw:0,0 --capture-device hw:0,0
+
+  Record what is played, and play a recording as microphone:
+    vhost-user-sound --socket-path /run/test.sock --host file \\
+        --playback-file out.wav --capture-file in.wav
+
+  What is played is captured:
+    vhost-user-sound --socket-path /run/loop.sock --host loop
+
+Log: warnings and errors by default; -v for streams, -vv for everything, or RUST_LOG.";
+
+/// A virtio sound device in a process of its own, served over vhost-user.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = EXAMPLES)]
+#[command(group = ArgGroup::new("transport").required(true)
+    .args(["socket_path", "fd", "print_capabilities"]))]
+pub struct Args {
+    /// Listen here for one frontend at a time. A frontend that goes is not heard: the next one goes
+    /// on where it was.
+    #[arg(long, value_name = "PATH")]
+    pub socket_path: Option<PathBuf>,
+
+    /// Serve this connected socket, inherited from the parent process, and end with it.
+    #[arg(long, value_name = "FD")]
+    pub fd: Option<i32>,
+
+    /// Print what this program can do as JSON (vhost-user backend conventions) and end.
+    #[arg(long)]
+    pub print_capabilities: bool,
+
+    /// Where sound goes to and comes from.
+    #[arg(long, value_enum, default_value_t = HostKind::Null)]
+    pub host: HostKind,
+
+    /// alsa: the PCM to play on, such as hw:0,0.
+    #[arg(long, value_name = "PCM")]
+    pub playback_device: Option<String>,
+
+    /// alsa: the PCM to capture from, such as hw:0,0.
+    #[arg(long, value_name = "PCM")]
+    pub capture_device: Option<String>,
+
+    /// file: the WAV file that playback is written to.
+    #[arg(long, value_name = "WAV")]
+    pub playback_file: Option<PathBuf>,
+
+    /// file: the WAV file that is captured.
+    #[arg(long, value_name = "WAV")]
+    pub capture_file: Option<PathBuf>,
+
+    /// null, file, loop: offer only these sample formats.
+    #[arg(long, value_name = "FORMAT,...", value_delimiter = ',', value_parser = parse_format)]
+    pub formats: Vec<Format>,
+
+    /// null, file, loop: offer only these frame rates.
+    #[arg(long, value_name = "HZ,...", value_delimiter = ',', value_parser = parse_rate)]
+    pub rates: Vec<u32>,
+
+    /// null, file, loop: offer only these numbers of channels, as N or MIN-MAX.
+    #[arg(long, value_name = "N", default_value = "1-8", value_parser = parse_channels)]
+    pub channels: (u8, u8),
+
+    /// Log more; may be repeated.
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The kinds of host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HostKind {
+    /// Plays nothing and captures silence.
+    Null,
+    /// WAV files.
+    File,
+    /// What is played is captured.
+    Loop,
+    /// An ALSA PCM.
+    Alsa,
+}
+
+fn parse_format(name: &str) -> Result<Format, String> {
+    Format::from_name(name).ok_or_else(|| {
+        let known: Vec<_> = pcm_format::FORMATS
+            .iter()
+            .map(|format| format.name)
+            .collect();
+        format!("one of {}", known.join(", "))
+    })
+}
+
+fn parse_rate(rate: &str) -> Result<u32, String> {
+    rate.parse()
+        .ok()
+        .filter(|&rate| pcm_format::rate_bit(rate) != 0)
+        .ok_or_else(|| {
+            let known: Vec<_> = pcm_format::RATES.iter().map(u32::to_string).collect();
+            format!("one of {}", known.join(", "))
+        })
+}
+
+/// Most channels of a stream.
+pub const MAX_CHANNELS: u8 = 8;
+
+fn parse_channels(range: &str) -> Result<(u8, u8), String> {
+    let (min, max) = range.split_once('-').unwrap_or((range, range));
+    let bounds = (min.parse(), max.parse());
+    match bounds {
+        (Ok(min), Ok(max)) if (1..=max).contains(&min) && max <= MAX_CHANNELS => Ok((min, max)),
+        _ => Err(format!(
+            "a number from 1 to {MAX_CHANNELS}, or a range such as 1-2"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn lists_and_ranges_are_understood() {
+        let line = [
+            "x",
+            "--fd",
+            "3",
+            "--formats",
+            "s16,S24_3LE",
+            "--rates=8000,48000",
+        ];
+        let args = Args::try_parse_from(line).unwrap();
+        assert_eq!(args.formats, [pcm_format::S16, pcm_format::S24_3]);
+        assert_eq!((args.rates, args.channels), (vec![8000, 48_000], (1, 8)));
+        assert_eq!(parse_channels("2"), Ok((2, 2)));
+        for wrong in ["0", "9", "2-1", "1-9", "-", "x", "1-2-3"] {
+            assert!(parse_channels(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn one_transport_is_needed() {
+        assert!(Args::try_parse_from(["x"]).is_err());
+        assert!(Args::try_parse_from(["x", "--fd", "3", "--socket-path", "s"]).is_err());
+    }
+}

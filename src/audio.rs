@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Where sound goes to and comes from. A host knows samples, frames and clocks; it never sees a
+//! queue, a descriptor or a driver's memory.
+//!
+//! Each stream counts its frames from PREPARE on in a *position*: frames that the host has consumed
+//! (playback) or captured. The host's clock moves it; the audio thread asks for it at each wake-up,
+//! hands over the frames that are wanted, and sleeps until the position passes the next message.
+
+pub mod clock;
+pub mod file;
+pub mod loopback;
+pub mod null;
+pub mod wav;
+
+use crate::stream::Params;
+use crate::wire::PcmInfo;
+
+/// A time of CLOCK_MONOTONIC in nanoseconds.
+pub type Nanos = u64;
+
+/// Why a host cannot do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// A file cannot be used.
+    #[error("{path}: {source}")]
+    File {
+        /// Path of the file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file that was to be captured is none that this device can read.
+    #[error("{path}: not a WAV file that can be captured: {reason}")]
+    Wav {
+        /// Path of the file.
+        path: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// An ALSA device cannot be used.
+    #[error("ALSA device {device}: {step}: {reason}")]
+    Alsa {
+        /// Name of the PCM.
+        device: String,
+        /// What was being done.
+        step: &'static str,
+        /// What ALSA said.
+        reason: String,
+    },
+}
+
+/// How far a stream is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Frames consumed or captured so far; never goes back.
+    pub position: u64,
+    /// Playback: frames that the host wants now. Capture: frames that can be read now.
+    pub ready: u64,
+    /// Frames between this position and the loudspeaker or microphone.
+    pub latency: u64,
+}
+
+/// What plays and captures. Streams are named by their virtio stream id, which is their place in
+/// [`Host::streams`]; ids beyond it are ignored.
+///
+/// PREPARE, START, STOP and RELEASE may take their time, within a fraction of a second. Everything
+/// else is called by the audio thread while sound runs: it must not block, allocate, lock or log.
+pub trait Host: Send {
+    /// What each stream can do.
+    fn streams(&self) -> &[PcmInfo];
+
+    /// Gets a stream ready with these parameters, from position 0. May be repeated.
+    ///
+    /// # Errors
+    /// The device or file behind the stream cannot be used so.
+    fn prepare(&mut self, stream: usize, params: &Params) -> Result<(), HostError>;
+
+    /// Lets the clock run. Frames may have been written before.
+    ///
+    /// # Errors
+    /// The device behind the stream does not start.
+    fn start(&mut self, stream: usize, now: Nanos) -> Result<(), HostError>;
+
+    /// Halts the clock at once. Returns the position, at which START goes on: frames that were
+    /// written but lie beyond it have not been heard and are handed over again.
+    fn stop(&mut self, stream: usize, now: Nanos) -> u64;
+
+    /// Gives back what PREPARE took.
+    fn release(&mut self, stream: usize);
+
+    /// How far the stream is.
+    fn progress(&mut self, stream: usize, now: Nanos) -> Progress;
+
+    /// The position at which the next frame is written or read.
+    fn cursor(&self, stream: usize) -> u64;
+
+    /// Takes up to `frames` frames, in one or several calls of `fill`, each with whole frames in
+    /// order. Returns the frames taken; a host that needs no samples may take them unseen.
+    fn write(&mut self, stream: usize, frames: u64, fill: &mut dyn FnMut(&mut [u8])) -> u64;
+
+    /// Hands out up to `frames` frames in one or several calls of `drain`, each with whole frames
+    /// in order. Returns the frames handed out.
+    fn read(&mut self, stream: usize, frames: u64, drain: &mut dyn FnMut(&[u8])) -> u64;
+
+    /// `frames` frames are ready, but the driver has none, or no room for them. Returns how many of
+    /// them the host did without, as silence or as lost sound: its clock goes on.
+    fn starve(&mut self, stream: usize, frames: u64, now: Nanos) -> u64;
+
+    /// When the position is expected to pass `position`; later than `now`.
+    fn when(&self, stream: usize, position: u64, now: Nanos) -> Nanos;
+
+    /// When the host has to be served even if no message ends then.
+    fn upkeep(&self, stream: usize, now: Nanos) -> Option<Nanos>;
+
+    /// What went wrong with the stream since the last call.
+    fn fault(&mut self, stream: usize) -> Option<HostError>;
+}

@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The sound card that the driver sees: its queues, its streams and the host behind them. Owned by
+//! the audio thread alone; nothing here blocks, locks or allocates while sound runs.
+
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+
+use vm_memory::GuestMemoryMmap;
+
+use crate::audio::{Host, HostError, Nanos};
+use crate::control::{self, Change, Verdict};
+use crate::exchange::Exchange;
+use crate::memory::Memory;
+use crate::pcm::{Pcm, Tally};
+use crate::ring::{MAX_SIZE, Ring, RingError};
+use crate::stream::{Event, Params, State};
+use crate::transfer::{Arrival, Decoder};
+use crate::wire::{Chmap, Direction, PcmInfo, QUEUE_CONTROL, QUEUE_RX, QUEUE_TX, QUEUES, Status};
+
+/// What the card tells the log. Sent without waiting: where nobody keeps up, reports are lost.
+#[derive(Debug)]
+pub enum Report {
+    /// A stream has parameters.
+    Configured(usize, Params),
+    /// The clock of a stream runs.
+    Started(usize),
+    /// The clock of a stream stands.
+    Stopped(usize, Tally),
+    /// The host behind a stream failed.
+    Failed(usize, HostError),
+    /// A ring is not served any more.
+    RingLost(usize, RingError),
+    /// A ring is served; `true` where it goes on from an earlier connection.
+    RingStarted(usize, bool),
+    /// The audio thread cannot wait for its eventfds.
+    PollFailed(std::io::Error),
+}
+
+/// The queue of a direction's messages.
+pub fn queue_of(direction: Direction) -> usize {
+    match direction {
+        Direction::Playback => QUEUE_TX,
+        Direction::Capture => QUEUE_RX,
+    }
+}
+
+/// The card.
+pub struct Card {
+    pub(crate) host: Box<dyn Host>,
+    infos: Vec<PcmInfo>,
+    chmaps: Vec<Chmap>,
+    pub(crate) pcms: Vec<Pcm>,
+    pub(crate) rings: [Option<Ring>; QUEUES],
+    pub(crate) memory: Option<Arc<Memory>>,
+    decoders: [Decoder; 2],
+    exchange: Exchange,
+    items: Vec<u8>,
+    reports: SyncSender<Report>,
+    /// The rings are stopped; what the host held was given back.
+    pub(crate) suspended: bool,
+}
+
+impl Card {
+    /// A card in front of `host`.
+    pub fn new(host: Box<dyn Host>, chmaps: Vec<Chmap>, reports: SyncSender<Report>) -> Self {
+        let infos = host.streams().to_vec();
+        let pcms = infos
+            .iter()
+            .enumerate()
+            .map(|(id, info)| Pcm::new(id, *info))
+            .collect();
+        Self {
+            host,
+            infos,
+            chmaps,
+            pcms,
+            rings: Default::default(),
+            memory: None,
+            decoders: [
+                Decoder::new(Direction::Playback),
+                Decoder::new(Direction::Capture),
+            ],
+            exchange: Exchange::new(),
+            items: Vec::with_capacity(4096),
+            reports,
+            suspended: false,
+        }
+    }
+
+    /// Tells the log.
+    pub(crate) fn report(&self, report: Report) {
+        let _ = self.reports.try_send(report);
+    }
+
+    /// One wake-up: takes messages, answers requests, serves running streams, interrupts the driver
+    /// at most once for each queue.
+    pub fn serve(&mut self, now: Nanos) {
+        let Some(memory) = self.memory.clone() else {
+            return;
+        };
+        let memory = memory.map();
+        self.take_messages(memory);
+        self.answer_requests(memory, now);
+        // Playback comes first: what it plays, a loop captures in the same wake-up.
+        for direction in [Direction::Playback, Direction::Capture] {
+            let Some(Some(ring)) = self.rings.get_mut(queue_of(direction)) else {
+                continue;
+            };
+            for pcm in self
+                .pcms
+                .iter_mut()
+                .filter(|pcm| pcm.info.direction == direction)
+            {
+                if pcm.state == State::Running && !self.suspended {
+                    pcm.serve(&mut *self.host, memory, ring, now);
+                }
+            }
+        }
+        for ring in self.rings.iter_mut().flatten() {
+            ring.announce(memory);
+        }
+        self.report_faults();
+    }
+
+    fn report_faults(&mut self) {
+        for id in 0..self.pcms.len() {
+            if let Some(error) = self.host.fault(id) {
+                self.report(Report::Failed(id, error));
+            }
+        }
+    }
+
+    /// When the card has to be served next, if no driver kicks before.
+    pub fn deadline(&self, now: Nanos) -> Option<Nanos> {
+        if self.suspended || self.memory.is_none() {
+            return None;
+        }
+        self.pcms
+            .iter()
+            .filter_map(|pcm| pcm.deadline(&*self.host, now))
+            .min()
+    }
+
+    /// Lets the driver kick where the card would not see a message in time otherwise: while all
+    /// running streams of a queue hold messages, the clock wakes the card early enough. Returns
+    /// whether messages are waiting already.
+    pub fn listen(&mut self) -> bool {
+        let Some(memory) = self.memory.clone() else {
+            return false;
+        };
+        let mut waiting = false;
+        for (queue, ring) in self.rings.iter_mut().enumerate() {
+            let wanted = match queue {
+                QUEUE_CONTROL => true,
+                QUEUE_TX | QUEUE_RX => {
+                    let mut running = self
+                        .pcms
+                        .iter()
+                        .filter(|pcm| {
+                            queue_of(pcm.info.direction) == queue && pcm.state == State::Running
+                        })
+                        .peekable();
+                    running.peek().is_none() || running.any(|pcm| pcm.lane.pending_frames() == 0)
+                }
+                _ => false,
+            };
+            if let Some(ring) = ring {
+                waiting |= ring.listen(memory.map(), wanted);
+            }
+        }
+        waiting
+    }
+
+    /// Takes all messages off the tx and rx rings.
+    fn take_messages(&mut self, memory: &GuestMemoryMmap) {
+        for queue in [QUEUE_TX, QUEUE_RX] {
+            let Some(mut ring) = self.rings.get_mut(queue).and_then(Option::take) else {
+                continue;
+            };
+            // A driver that adds faster than this loop takes does not keep the card from its clock.
+            for _ in 0..MAX_SIZE {
+                match ring.take(memory) {
+                    Ok(Some(chain)) => self.take_message(queue, chain, memory, &mut ring),
+                    Ok(None) => break,
+                    Err(error) => {
+                        self.report(Report::RingLost(queue, error));
+                        break;
+                    }
+                }
+            }
+            if let Some(place) = self.rings.get_mut(queue) {
+                *place = Some(ring);
+            }
+        }
+    }
+
+    fn take_message(
+        &mut self,
+        queue: usize,
+        chain: virtio_queue::DescriptorChain<&GuestMemoryMmap>,
+        memory: &GuestMemoryMmap,
+        ring: &mut Ring,
+    ) {
+        let decoder = &mut self.decoders[usize::from(queue == QUEUE_RX)];
+        let arrival = decoder.decode(chain);
+        let refused = Self::refusal(&mut self.pcms, queue, decoder, arrival);
+        if let Some(status) = refused {
+            let written = decoder.answer(memory, arrival, status);
+            ring.give_back(memory, arrival.head, written);
+        }
+    }
+
+    /// Puts a message into its stream's lane, or says with which status it is given back at once.
+    fn refusal(
+        pcms: &mut [Pcm],
+        queue: usize,
+        decoder: &Decoder,
+        arrival: Arrival,
+    ) -> Option<Status> {
+        let id = arrival.stream.and_then(|id| usize::try_from(id).ok());
+        let pcm = id.and_then(|id| pcms.get_mut(id));
+        let pcm = pcm.filter(|pcm| queue_of(pcm.info.direction) == queue);
+        let Some(pcm) = pcm.filter(|_| arrival.reachable && arrival.answerable) else {
+            return Some(Status::BadMessage);
+        };
+        if !pcm.state.takes_messages() {
+            return Some(Status::IoError);
+        }
+        if !pcm.lane.fits(arrival.bytes) {
+            return Some(Status::BadMessage);
+        }
+        (!pcm.lane.push(decoder, arrival)).then_some(Status::IoError)
+    }
+
+    fn answer_requests(&mut self, memory: &GuestMemoryMmap, now: Nanos) {
+        let Some(mut ring) = self.rings.get_mut(QUEUE_CONTROL).and_then(Option::take) else {
+            return;
+        };
+        for _ in 0..MAX_SIZE {
+            match ring.take(memory) {
+                Ok(Some(chain)) => {
+                    self.exchange.read(chain);
+                    let status = self.answer_request(memory, now);
+                    let items = if status == Status::Ok {
+                        &self.items[..]
+                    } else {
+                        &[]
+                    };
+                    let written = self.exchange.respond(memory, status, items);
+                    ring.give_back(memory, self.exchange.head(), written);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    self.report(Report::RingLost(QUEUE_CONTROL, error));
+                    break;
+                }
+            }
+        }
+        if let Some(place) = self.rings.get_mut(QUEUE_CONTROL) {
+            *place = Some(ring);
+        }
+    }
+
+    fn answer_request(&mut self, memory: &GuestMemoryMmap, now: Nanos) -> Status {
+        self.items.clear();
+        let pcms = &self.pcms;
+        let verdict = control::judge(
+            self.exchange.request(),
+            &self.infos,
+            &self.chmaps,
+            |stream| pcms.get(stream).map(|pcm| pcm.state),
+            self.exchange.room(),
+            &mut self.items,
+        );
+        match verdict {
+            Verdict::Answer(status) => status,
+            Verdict::Do(change) => {
+                // What the driver queued before this request belongs to the time before it.
+                self.take_messages(memory);
+                self.carry_out(change, memory, now)
+            }
+        }
+    }
+
+    fn carry_out(&mut self, change: Change, memory: &GuestMemoryMmap, now: Nanos) -> Status {
+        let Some(pcm) = self.pcms.get_mut(change.stream) else {
+            return Status::BadMessage;
+        };
+        let host = &mut *self.host;
+        let mut ring = self
+            .rings
+            .get_mut(queue_of(pcm.info.direction))
+            .and_then(Option::as_mut);
+        let mut result = Ok(());
+        match change.event {
+            Event::SetParams => {
+                pcm.flush(memory, ring, Status::Ok);
+                host.release(pcm.id);
+                pcm.params = change.params;
+                pcm.lane
+                    .set_frame_bytes(pcm.params.map_or(1, |params| params.frame_bytes()));
+            }
+            Event::Prepare => {
+                pcm.flush(memory, ring, Status::Ok);
+                let Some(params) = pcm.params else {
+                    return Status::BadMessage;
+                };
+                result = host.prepare(pcm.id, &params);
+            }
+            Event::Start => {
+                if let Some(ring) = &mut ring {
+                    pcm.serve(host, memory, ring, now);
+                }
+                result = pcm.start(host, now);
+            }
+            Event::Stop => {
+                if let Some(ring) = &mut ring {
+                    pcm.serve(host, memory, ring, now);
+                }
+                pcm.stop(host, now);
+            }
+            Event::Release => {
+                pcm.flush(memory, ring, Status::Ok);
+                host.release(pcm.id);
+            }
+        }
+        self.conclude(change, result)
+    }
+
+    fn conclude(&mut self, change: Change, result: Result<(), HostError>) -> Status {
+        if let Err(error) = result {
+            self.report(Report::Failed(change.stream, error));
+            return Status::IoError;
+        }
+        let Some(pcm) = self.pcms.get_mut(change.stream) else {
+            return Status::BadMessage;
+        };
+        pcm.state = change.after;
+        let (tally, params) = (pcm.tally, pcm.params);
+        match (change.event, params) {
+            (Event::SetParams, Some(params)) => {
+                self.report(Report::Configured(change.stream, params));
+            }
+            (Event::Start, _) => self.report(Report::Started(change.stream)),
+            (Event::Stop, _) => self.report(Report::Stopped(change.stream, tally)),
+            _ => {}
+        }
+        Status::Ok
+    }
+}

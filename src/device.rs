@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The audio thread: sleeps until a driver kicks, a deadline passes or the session has an order,
+//! then serves the card. In steady state a wake-up costs one ppoll and at most one write per queue.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_gettime};
+
+use crate::audio::Nanos;
+use crate::card::{Card, Report};
+use crate::memory::Memory;
+use crate::ring::{RingError, Setup};
+use crate::wire::QUEUES;
+
+/// Orders that may wait for the audio thread; a session that has more waits itself.
+const ORDERS: usize = 16;
+/// How long a session waits for an answer. The audio thread answers within one wake-up, which at
+/// worst opens a sound card.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the session orders. Each order is complete in itself.
+enum Order {
+    Start(usize, Setup, Arc<Memory>, SyncSender<Result<(), RingError>>),
+    Stop(usize, SyncSender<Option<u16>>),
+    Enable(usize, bool),
+    Call(usize, Option<File>),
+    Memory(Arc<Memory>, SyncSender<()>),
+    Reset(SyncSender<()>),
+    Shutdown,
+}
+
+/// Why an order was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The audio thread cannot be set up.
+    #[error("cannot start the audio thread: {0}")]
+    Setup(#[source] std::io::Error),
+    /// The audio thread does not answer.
+    #[error("the audio thread does not answer")]
+    Silent,
+    /// The ring was refused.
+    #[error("ring refused: {0}")]
+    Ring(#[from] RingError),
+}
+
+/// The session's end of the audio thread.
+pub struct Device {
+    orders: SyncSender<Order>,
+    wake: Arc<EventFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Device {
+    /// Starts the audio thread of a card.
+    ///
+    /// # Errors
+    /// The system gives no eventfd or no thread.
+    pub fn start(card: Card) -> Result<Self, DeviceError> {
+        let setup = |errno: Errno| DeviceError::Setup(errno.into());
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        let wake = Arc::new(EventFd::from_value_and_flags(0, flags).map_err(setup)?);
+        let (orders, receiver) = sync_channel(ORDERS);
+        let thread_wake = Arc::clone(&wake);
+        let thread = std::thread::Builder::new()
+            .name("audio".to_owned())
+            .spawn(move || run(card, &receiver, &thread_wake))
+            .map_err(DeviceError::Setup)?;
+        Ok(Self {
+            orders,
+            wake,
+            thread: Some(thread),
+        })
+    }
+
+    fn order(&self, order: Order) -> Result<(), DeviceError> {
+        self.orders.send(order).map_err(|_| DeviceError::Silent)?;
+        // The counter is full only if the thread has been woken already.
+        let _ = self.wake.write(1);
+        Ok(())
+    }
+
+    fn ask<T>(&self, order: impl FnOnce(SyncSender<T>) -> Order) -> Result<T, DeviceError> {
+        let (answer, answered) = sync_channel(1);
+        self.order(order(answer))?;
+        answered
+            .recv_timeout(ANSWER_TIMEOUT)
+            .map_err(|_| DeviceError::Silent)
+    }
+
+    /// Serves a ring from now on. See [`Card::start_ring`].
+    ///
+    /// # Errors
+    /// The ring is refused, or the thread does not answer.
+    pub fn start_ring(
+        &self,
+        queue: usize,
+        setup: Setup,
+        memory: Arc<Memory>,
+    ) -> Result<(), DeviceError> {
+        Ok(self.ask(|answer| Order::Start(queue, setup, memory, answer))??)
+    }
+
+    /// Stops serving a ring. See [`Card::stop_ring`].
+    ///
+    /// # Errors
+    /// The thread does not answer.
+    pub fn stop_ring(&self, queue: usize) -> Result<Option<u16>, DeviceError> {
+        self.ask(|answer| Order::Stop(queue, answer))
+    }
+
+    /// Enables or disables a ring.
+    ///
+    /// # Errors
+    /// The thread is gone.
+    pub fn enable_ring(&self, queue: usize, enabled: bool) -> Result<(), DeviceError> {
+        self.order(Order::Enable(queue, enabled))
+    }
+
+    /// Replaces the eventfd by which a ring's driver is interrupted.
+    ///
+    /// # Errors
+    /// The thread is gone.
+    pub fn set_call(&self, queue: usize, call: Option<File>) -> Result<(), DeviceError> {
+        self.order(Order::Call(queue, call))
+    }
+
+    /// Replaces the memory under the rings in service.
+    ///
+    /// # Errors
+    /// The thread does not answer.
+    pub fn set_memory(&self, memory: Arc<Memory>) -> Result<(), DeviceError> {
+        self.ask(|answer| Order::Memory(memory, answer))
+    }
+
+    /// Resets the card.
+    ///
+    /// # Errors
+    /// The thread does not answer.
+    pub fn reset(&self) -> Result<(), DeviceError> {
+        self.ask(Order::Reset)
+    }
+}
+
+impl Drop for Device {
+    /// Stops all streams, which brings files and cards into order, and waits for the thread.
+    fn drop(&mut self) {
+        if self.order(Order::Shutdown).is_ok()
+            && let Some(thread) = self.thread.take()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// CLOCK_MONOTONIC.
+fn now() -> Nanos {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap_or(TimeSpec::new(0, 0));
+    let (seconds, nanos) = (time.tv_sec().unsigned_abs(), time.tv_nsec().unsigned_abs());
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
+}
+
+fn run(mut card: Card, orders: &Receiver<Order>, wake: &EventFd) {
+    loop {
+        let start = now();
+        card.serve(start);
+        let deadline = if card.listen() {
+            Some(start)
+        } else {
+            card.deadline(start)
+        };
+        if sleep(&mut card, wake, deadline) {
+            let _ = wake.read();
+            loop {
+                match orders.try_recv() {
+                    Ok(Order::Shutdown) | Err(TryRecvError::Disconnected) => {
+                        return card.reset(now());
+                    }
+                    Ok(order) => carry_out(&mut card, order),
+                    Err(TryRecvError::Empty) => break,
+                }
+            }
+        }
+    }
+}
+
+fn carry_out(card: &mut Card, order: Order) {
+    let now = now();
+    // An answer that nobody waits for any more is dropped.
+    match order {
+        Order::Start(queue, setup, memory, answer) => {
+            let _ = answer.send(card.start_ring(queue, setup, &memory, now));
+        }
+        Order::Stop(queue, answer) => {
+            let _ = answer.send(card.stop_ring(queue, now));
+        }
+        Order::Enable(queue, enabled) => card.enable_ring(queue, enabled),
+        Order::Call(queue, call) => card.set_call(queue, call),
+        Order::Memory(memory, answer) => {
+            card.set_memory(memory);
+            let _ = answer.send(());
+        }
+        Order::Reset(answer) => {
+            card.reset(now);
+            let _ = answer.send(());
+        }
+        Order::Shutdown => {}
+    }
+}
+
+/// Sleeps until a kick, `deadline` or an order. Returns whether there is an order.
+fn sleep(card: &mut Card, wake: &EventFd, deadline: Option<Nanos>) -> bool {
+    let fds: [BorrowedFd<'_>; QUEUES] = std::array::from_fn(|queue| {
+        let kick = card
+            .rings
+            .get(queue)
+            .and_then(Option::as_ref)
+            .and_then(|ring| ring.kick());
+        kick.map_or(wake.as_fd(), AsFd::as_fd)
+    });
+    let [control, event, tx, rx] = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+    let mut polled = [
+        control,
+        event,
+        tx,
+        rx,
+        PollFd::new(wake.as_fd(), PollFlags::POLLIN),
+    ];
+    let timeout = deadline.map(|deadline| {
+        TimeSpec::from_duration(Duration::from_nanos(deadline.saturating_sub(now())))
+    });
+    if let Err(error) = ppoll(&mut polled, timeout, None)
+        && error != Errno::EINTR
+    {
+        card.report(Report::PollFailed(error.into()));
+        // Nothing can be waited for; a tight loop would not help.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let ready = polled.map(|fd| fd.any().unwrap_or(false));
+    let [.., order] = ready;
+    for (ring, kicked) in card.rings.iter_mut().zip(ready) {
+        if let Some(ring) = ring.as_mut().filter(|ring| kicked && ring.kick().is_some()) {
+            ring.clear_kick();
+        }
+    }
+    order
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Descriptors that the parent process left open for this one. The only file with unsafe code.
+
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::socket::{SockType, getsockopt, sockopt};
+
+/// The lowest descriptor that is none of the standard streams.
+const FIRST_FREE: RawFd = 3;
+
+/// Takes over an inherited, connected stream socket.
+///
+/// To be called once, before this process opens anything: a number that was not inherited is then
+/// no open descriptor, and is refused.
+///
+/// # Errors
+/// The descriptor is not open, is a standard stream, or is no stream socket.
+pub fn connected_socket(fd: RawFd) -> std::io::Result<UnixStream> {
+    if fd < FIRST_FREE {
+        return Err(std::io::Error::from(nix::errno::Errno::EBADF));
+    }
+    // SAFETY: fcntl(F_GETFD) accepts any number and only looks it up; the borrow ends here.
+    let probe = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    fcntl(probe, FcntlArg::F_GETFD)?;
+    if getsockopt(&probe, sockopt::SockType)? != SockType::Stream {
+        return Err(std::io::Error::from(nix::errno::Errno::EPROTOTYPE));
+    }
+    fcntl(probe, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    // SAFETY: the descriptor is open (checked above), it was inherited (the caller has opened
+    // nothing yet), and nothing else in this process knows its number, so this is its only owner.
+    Ok(UnixStream::from(unsafe { OwnedFd::from_raw_fd(fd) }))
+}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The memory that the driver shares: its regions, where the frontend sees them, and whether two
+//! tables are the same memory.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+
+use vhost::vhost_user::message::VhostUserMemoryRegion;
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
+
+/// Why a memory table cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// A region's file says nothing about itself.
+    #[error("memory region {region}: stat of its file: {source}")]
+    Stat {
+        /// Place in the table.
+        region: usize,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A region cannot be mapped.
+    #[error("memory region {region}: {reason}")]
+    Map {
+        /// Place in the table.
+        region: usize,
+        /// What mmap or the bounds check said.
+        reason: String,
+    },
+    /// The regions overlap, or there is none.
+    #[error("memory table: {0}")]
+    Table(String),
+}
+
+/// What makes a region the same as one of another table: its file and its place in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    offset: u64,
+    guest: u64,
+    size: u64,
+}
+
+/// The driver's memory, mapped.
+pub struct Memory {
+    map: GuestMemoryMmap,
+    regions: Vec<(Identity, u64)>,
+}
+
+impl Memory {
+    /// Maps the regions of SET_MEM_TABLE.
+    ///
+    /// # Errors
+    /// A region that is empty, too long for its file or overlaps another.
+    pub fn new(table: &[VhostUserMemoryRegion], files: Vec<File>) -> Result<Self, MemoryError> {
+        let mut regions = Vec::new();
+        let mut maps = Vec::new();
+        for (region, (entry, file)) in table.iter().zip(files).enumerate() {
+            let stat = file
+                .metadata()
+                .map_err(|source| MemoryError::Stat { region, source })?;
+            let (guest, size) = (entry.guest_phys_addr, entry.memory_size);
+            let fail = |reason: String| MemoryError::Map { region, reason };
+            let length = usize::try_from(size).map_err(|error| fail(error.to_string()))?;
+            let offset = FileOffset::new(file, entry.mmap_offset);
+            let map = MmapRegion::from_file(offset, length).map_err(|e| fail(e.to_string()))?;
+            let map = GuestRegionMmap::new(map, GuestAddress(guest))
+                .ok_or_else(|| fail("its addresses overflow".to_owned()))?;
+            maps.push(map);
+            let identity = Identity {
+                device: stat.dev(),
+                inode: stat.ino(),
+                offset: entry.mmap_offset,
+                guest,
+                size,
+            };
+            regions.push((identity, entry.user_addr));
+        }
+        maps.sort_by_key(|map| vm_memory::GuestMemoryRegion::start_addr(map));
+        let map = GuestMemoryMmap::from_regions(maps)
+            .map_err(|error| MemoryError::Table(error.to_string()))?;
+        Ok(Self { map, regions })
+    }
+
+    /// The mapping.
+    pub fn map(&self) -> &GuestMemoryMmap {
+        &self.map
+    }
+
+    /// Where an address of the frontend's own mapping lies in the driver's memory.
+    pub fn guest_address(&self, user: u64) -> Option<GuestAddress> {
+        self.regions.iter().find_map(|(region, start)| {
+            let offset = user
+                .checked_sub(*start)
+                .filter(|&offset| offset < region.size)?;
+            region.guest.checked_add(offset).map(GuestAddress)
+        })
+    }
+
+    /// Whether both tables show the same places of the same files, so that rings and messages of
+    /// one are found in the other.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let identities = |memory: &Self| {
+            let mut all: Vec<_> = memory
+                .regions
+                .iter()
+                .map(|(identity, _)| *identity)
+                .collect();
+            all.sort_by_key(|identity| identity.guest);
+            all
+        };
+        identities(self) == identities(other)
+    }
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! One stream in service: moves samples between its messages and its host, one copy each, and gives
+//! messages back when the host's position has passed them.
+
+use vm_memory::GuestMemoryMmap;
+
+use crate::audio::{Host, HostError, Nanos};
+use crate::ring::Ring;
+use crate::stream::{Params, State};
+use crate::transfer::Lane;
+use crate::wire::{Direction, PcmInfo, Status};
+
+/// What a stream went through between START and STOP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Frames copied.
+    pub frames: u64,
+    /// How often sound had a hole.
+    pub gaps: u64,
+    /// Frames of those holes.
+    pub lost: u64,
+    /// Frames missed since the last copy: a hole only if more sound follows.
+    open: u64,
+}
+
+impl Tally {
+    fn missed(&mut self, frames: u64) {
+        // Before the first frame nothing is missed yet.
+        if self.frames > 0 {
+            self.open += frames;
+        }
+    }
+
+    fn copied(&mut self, frames: u64) {
+        if self.open > 0 {
+            self.gaps += 1;
+            self.lost += std::mem::take(&mut self.open);
+        }
+        self.frames += frames;
+    }
+}
+
+/// A stream of the card.
+pub struct Pcm {
+    /// Stream id.
+    pub id: usize,
+    /// What it offers.
+    pub info: PcmInfo,
+    /// Where it is in its life.
+    pub state: State,
+    /// Its parameters, from SET_PARAMS on.
+    pub params: Option<Params>,
+    /// The messages it holds.
+    pub lane: Lane,
+    /// Since START.
+    pub tally: Tally,
+}
+
+impl Pcm {
+    /// A stream without parameters.
+    pub fn new(id: usize, info: PcmInfo) -> Self {
+        let lane = Lane::new(info.direction);
+        Self {
+            id,
+            info,
+            state: State::Idle,
+            params: None,
+            lane,
+            tally: Tally::default(),
+        }
+    }
+
+    fn latency_bytes(&self, frames: u64) -> u32 {
+        let frame_bytes = self.params.map_or(0, |params| params.frame_bytes());
+        u32::try_from(frames.saturating_mul(frame_bytes.into())).unwrap_or(u32::MAX)
+    }
+
+    /// Moves what can be moved at `now`, and gives back what is through.
+    pub fn serve(
+        &mut self,
+        host: &mut dyn Host,
+        memory: &GuestMemoryMmap,
+        ring: &mut Ring,
+        now: Nanos,
+    ) {
+        let progress = host.progress(self.id, now);
+        let due = progress.ready.min(self.lane.pending_frames());
+        if due > 0 {
+            let start = host.cursor(self.id);
+            let (lane, mut skip) = (&self.lane, 0);
+            let moved = match self.info.direction {
+                Direction::Playback => host.write(self.id, due, &mut |to| {
+                    lane.copy_out(memory, skip, to);
+                    skip += to.len();
+                }),
+                Direction::Capture => host.read(self.id, due, &mut |from| {
+                    lane.copy_in(memory, skip, from);
+                    skip += from.len();
+                }),
+            };
+            self.lane.advance(moved, start);
+            self.tally.copied(moved);
+        }
+        if progress.ready > due {
+            let missed = host.starve(self.id, progress.ready - due, now);
+            self.tally.missed(missed);
+        }
+        let latency_bytes = self.latency_bytes(progress.latency);
+        while let Some(message) = self.lane.finish(memory, progress.position, latency_bytes) {
+            ring.give_back(memory, message.head, message.written);
+        }
+    }
+
+    /// When the stream has to be served next; `None` where only its driver can tell.
+    pub fn deadline(&self, host: &dyn Host, now: Nanos) -> Option<Nanos> {
+        if self.state != State::Running {
+            return None;
+        }
+        let end = self.lane.front_end(host.cursor(self.id));
+        let end = end.map(|end| host.when(self.id, end, now));
+        end.into_iter().chain(host.upkeep(self.id, now)).min()
+    }
+
+    /// Lets the clock run.
+    ///
+    /// # Errors
+    /// The host does not start.
+    pub fn start(&mut self, host: &mut dyn Host, now: Nanos) -> Result<(), HostError> {
+        self.tally = Tally::default();
+        host.start(self.id, now)
+    }
+
+    /// Halts the clock. What has not been heard stays in its messages.
+    pub fn stop(&mut self, host: &mut dyn Host, now: Nanos) {
+        let position = host.stop(self.id, now);
+        self.lane.rewind(position);
+    }
+
+    /// Gives all messages back.
+    pub fn flush(&mut self, memory: &GuestMemoryMmap, ring: Option<&mut Ring>, status: Status) {
+        let Some(ring) = ring else {
+            return self.lane.forget();
+        };
+        while let Some(message) = self.lane.flush(memory, status) {
+            ring.give_back(memory, message.head, message.written);
+        }
+    }
+}

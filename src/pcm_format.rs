@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Sample formats, frame rates and channel positions: one table each, for the virtio number, the
+//! ALSA name and the bytes of a sample. Imports nothing from this crate.
+
+/// A sample format that this device can carry: all of virtio 1.3 except IMA ADPCM, whose samples
+/// are no whole bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Format {
+    /// `VIRTIO_SND_PCM_FMT_*`.
+    pub wire: u8,
+    /// Name in ALSA; little endian, as virtio is.
+    pub name: &'static str,
+    /// Bytes of one sample.
+    pub bytes: u8,
+    /// One sample of silence, in its first `bytes` bytes.
+    silence: [u8; 8],
+}
+
+impl std::fmt::Debug for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+const fn format(wire: u8, name: &'static str, bytes: u8, silence: u64) -> Format {
+    Format {
+        wire,
+        name,
+        bytes,
+        silence: silence.to_le_bytes(),
+    }
+}
+
+/// Unsigned 8 bits.
+pub const U8: Format = format(4, "U8", 1, 0x80);
+/// Signed 16 bits.
+pub const S16: Format = format(5, "S16_LE", 2, 0);
+/// Signed 24 bits in 3 bytes.
+pub const S24_3: Format = format(11, "S24_3LE", 3, 0);
+/// Signed 24 bits in the low bytes of 4.
+pub const S24: Format = format(15, "S24_LE", 4, 0);
+/// Signed 32 bits.
+pub const S32: Format = format(17, "S32_LE", 4, 0);
+/// IEEE 754, 32 bits.
+pub const FLOAT: Format = format(19, "FLOAT_LE", 4, 0);
+/// IEEE 754, 64 bits.
+pub const FLOAT64: Format = format(20, "FLOAT64_LE", 8, 0);
+
+/// Every format.
+pub const FORMATS: [Format; 24] = [
+    format(1, "MU_LAW", 1, 0x7f),
+    format(2, "A_LAW", 1, 0x55),
+    format(3, "S8", 1, 0),
+    U8,
+    S16,
+    format(6, "U16_LE", 2, 0x8000),
+    format(7, "S18_3LE", 3, 0),
+    format(8, "U18_3LE", 3, 0x02_0000),
+    format(9, "S20_3LE", 3, 0),
+    format(10, "U20_3LE", 3, 0x08_0000),
+    S24_3,
+    format(12, "U24_3LE", 3, 0x80_0000),
+    format(13, "S20_LE", 4, 0),
+    format(14, "U20_LE", 4, 0x08_0000),
+    S24,
+    format(16, "U24_LE", 4, 0x80_0000),
+    S32,
+    format(18, "U32_LE", 4, 0x8000_0000),
+    FLOAT,
+    FLOAT64,
+    format(21, "DSD_U8", 1, 0x69),
+    format(22, "DSD_U16_LE", 2, 0x6969),
+    format(23, "DSD_U32_LE", 4, 0x6969_6969),
+    format(24, "IEC958_SUBFRAME_LE", 4, 0),
+];
+
+impl Format {
+    /// The format with this virtio number.
+    pub fn from_wire(wire: u8) -> Option<Self> {
+        FORMATS.iter().copied().find(|format| format.wire == wire)
+    }
+
+    /// The format with this ALSA name, in any case; `_LE` may be left out.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let wanted = name.to_ascii_uppercase();
+        FORMATS.iter().copied().find(|format| {
+            format.name == wanted
+                || format.name.strip_suffix("_LE") == Some(&wanted)
+                || format.name.strip_suffix("LE") == Some(&wanted)
+        })
+    }
+
+    /// Its bit in `virtio_snd_pcm_info.formats`.
+    pub fn bit(self) -> u64 {
+        1 << self.wire
+    }
+
+    /// One sample of silence.
+    pub fn silence(&self) -> &[u8] {
+        self.silence.get(..usize::from(self.bytes)).unwrap_or(&[])
+    }
+
+    /// Fills whole samples with silence.
+    pub fn fill_silence(&self, samples: &mut [u8]) {
+        for sample in samples.chunks_mut(usize::from(self.bytes).max(1)) {
+            for (to, from) in sample.iter_mut().zip(self.silence) {
+                *to = from;
+            }
+        }
+    }
+}
+
+/// Frame rates in Hz; the place in the table is `VIRTIO_SND_PCM_RATE_*`.
+pub const RATES: [u32; 14] = [
+    5512, 8000, 11025, 16000, 22050, 32000, 44100, 48000, 64000, 88200, 96000, 176_400, 192_000,
+    384_000,
+];
+
+/// The frame rate with this virtio number, in Hz.
+pub fn rate_from_wire(wire: u8) -> Option<u32> {
+    RATES.get(usize::from(wire)).copied()
+}
+
+/// The bit of a frame rate in `virtio_snd_pcm_info.rates`; 0 where virtio has no number for it.
+pub fn rate_bit(rate: u32) -> u64 {
+    RATES
+        .iter()
+        .position(|&known| known == rate)
+        .map_or(0, |place| 1 << place)
+}
+
+/// The frame rates of a bit map, in Hz.
+pub fn rates_of(bits: u64) -> impl Iterator<Item = u32> {
+    RATES
+        .into_iter()
+        .filter(move |&rate| bits & rate_bit(rate) != 0)
+}
+
+/// The formats of a bit map.
+pub fn formats_of(bits: u64) -> impl Iterator<Item = Format> {
+    FORMATS
+        .into_iter()
+        .filter(move |format| bits & format.bit() != 0)
+}
+
+const MONO: u8 = 2;
+const FL: u8 = 3;
+const FR: u8 = 4;
+const RL: u8 = 5;
+const RR: u8 = 6;
+const FC: u8 = 7;
+const LFE: u8 = 8;
+const SL: u8 = 9;
+const SR: u8 = 10;
+
+/// The usual order of channels in ALSA for each number of channels, as `VIRTIO_SND_CHMAP_*`.
+pub const CHANNEL_MAPS: [&[u8]; 5] = [
+    &[MONO],
+    &[FL, FR],
+    &[FL, FR, RL, RR],
+    &[FL, FR, RL, RR, FC, LFE],
+    &[FL, FR, RL, RR, FC, LFE, SL, SR],
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_format_is_found_by_number_and_by_name() {
+        for format in FORMATS {
+            assert_eq!(Format::from_wire(format.wire), Some(format));
+            assert_eq!(Format::from_name(format.name), Some(format));
+            assert_eq!(Format::from_name(&format.name.to_lowercase()), Some(format));
+            assert_eq!(format.silence().len(), usize::from(format.bytes));
+        }
+        assert_eq!(Format::from_name("s16"), Some(S16));
+        assert_eq!(Format::from_name("S24_3"), Some(S24_3));
+        assert_eq!(Format::from_name("S24"), Some(S24));
+    }
+
+    #[test]
+    fn numbers_that_do_not_exist_are_refused() {
+        for wire in [0, 25, 63, 64, 255] {
+            assert_eq!(Format::from_wire(wire), None);
+        }
+        for wire in [14, 64, 255] {
+            assert_eq!(rate_from_wire(wire), None);
+        }
+        assert_eq!(rate_bit(47_999), 0);
+    }
+
+    #[test]
+    fn silence_is_the_middle_of_the_range() {
+        let mut samples = [1; 6];
+        U8.fill_silence(&mut samples);
+        assert_eq!(samples, [0x80; 6]);
+        Format::from_name("U24_3")
+            .unwrap()
+            .fill_silence(&mut samples);
+        assert_eq!(samples, [0, 0, 0x80, 0, 0, 0x80]);
+        S16.fill_silence(&mut samples);
+        assert_eq!(samples, [0; 6]);
+    }
+
+    #[test]
+    fn bit_maps_go_there_and_back() {
+        let all = RATES.iter().fold(0, |bits, &rate| bits | rate_bit(rate));
+        assert_eq!(all, (1 << 14) - 1);
+        assert_eq!(rates_of(all).count(), RATES.len());
+        assert_eq!(formats_of(u64::MAX).count(), FORMATS.len());
+    }
+}

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! One queue in service: its ring, its two eventfds, and when the driver is to kick.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::sync::atomic::{Ordering, fence};
+
+use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
+use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryMmap};
+
+/// The largest queue that is served.
+pub const MAX_SIZE: u16 = 1024;
+
+/// `VRING_USED_F_NO_NOTIFY`
+const NO_NOTIFY: u16 = 1;
+
+/// Everything that makes a ring.
+#[derive(Debug)]
+pub struct Setup {
+    /// Entries.
+    pub size: u16,
+    /// Descriptor table.
+    pub desc: GuestAddress,
+    /// Available ring.
+    pub avail: GuestAddress,
+    /// Used ring.
+    pub used: GuestAddress,
+    /// Where a ring that is not known yet starts.
+    pub base: u16,
+    /// VIRTIO_F_EVENT_IDX was negotiated.
+    pub event_idx: bool,
+    /// Whether messages are taken (SET_VRING_ENABLE).
+    pub enabled: bool,
+    /// Readable when the driver has kicked.
+    pub kick: Option<File>,
+    /// Written to interrupt the driver.
+    pub call: Option<File>,
+    /// Written when the ring turns out to be broken.
+    pub err: Option<File>,
+}
+
+/// Why a ring is refused or given up.
+#[derive(Debug, thiserror::Error)]
+pub enum RingError {
+    /// Its place or size makes no sense.
+    #[error("its addresses or its size cannot be served")]
+    Place,
+    /// What the driver wrote into it makes no sense.
+    #[error(transparent)]
+    Content(#[from] virtio_queue::Error),
+}
+
+/// A queue in service.
+pub struct Ring {
+    queue: Queue,
+    enabled: bool,
+    broken: bool,
+    unannounced: bool,
+    kick: Option<File>,
+    call: Option<File>,
+    err: Option<File>,
+}
+
+impl Ring {
+    /// Takes a ring into service at its base.
+    ///
+    /// # Errors
+    /// The ring does not lie in `memory`, or its size is no power of two up to [`MAX_SIZE`].
+    pub fn new(setup: Setup, memory: &GuestMemoryMmap) -> Result<Self, RingError> {
+        let mut queue = Queue::new(MAX_SIZE)?;
+        queue.try_set_size(setup.size)?;
+        queue.try_set_desc_table_address(setup.desc)?;
+        queue.try_set_avail_ring_address(setup.avail)?;
+        queue.try_set_used_ring_address(setup.used)?;
+        queue.set_next_avail(setup.base);
+        queue.set_event_idx(setup.event_idx);
+        queue.set_ready(true);
+        if !queue.is_valid(memory) {
+            return Err(RingError::Place);
+        }
+        // The used index counts the messages given back so far. It is the driver's copy of ours,
+        // and right even where messages are still in flight.
+        let used = queue.used_idx(memory, Ordering::Acquire)?;
+        queue.set_next_used(used.0);
+        Ok(Self {
+            queue,
+            enabled: setup.enabled,
+            broken: false,
+            unannounced: false,
+            kick: setup.kick,
+            call: setup.call,
+            err: setup.err,
+        })
+    }
+
+    /// Whether `setup` describes this very ring, still in the state in which this device left it in
+    /// `memory`. A driver that starts anew has cleared the used index.
+    pub fn is_at(&self, setup: &Setup, memory: &GuestMemoryMmap) -> bool {
+        let used = self
+            .queue
+            .used_idx(memory, Ordering::Acquire)
+            .map(|used| used.0);
+        used.is_ok_and(|used| used == self.queue.next_used())
+            && self.queue.size() == setup.size
+            && self.queue.desc_table() == setup.desc.raw_value()
+            && self.queue.avail_ring() == setup.avail.raw_value()
+            && self.queue.used_ring() == setup.used.raw_value()
+    }
+
+    /// Goes on with the eventfds of a new connection.
+    pub fn adopt(&mut self, setup: Setup) {
+        self.enabled = setup.enabled;
+        self.kick = setup.kick;
+        self.call = setup.call;
+        self.err = setup.err;
+        self.announce_anyway();
+    }
+
+    /// Replaces the eventfd by which the driver is interrupted.
+    pub fn set_call(&mut self, call: Option<File>) {
+        self.call = call;
+        self.announce_anyway();
+    }
+
+    /// SET_VRING_ENABLE.
+    pub fn set_enabled(&mut self, enabled: bool) {
+        self.enabled = enabled;
+    }
+
+    /// The eventfd that the driver kicks.
+    pub fn kick(&self) -> Option<&File> {
+        self.kick.as_ref()
+    }
+
+    /// Forgets a kick that has been seen.
+    pub fn clear_kick(&mut self) {
+        if let Some(mut kick) = self.kick.as_ref() {
+            // It may be read empty already: it does not block.
+            let _ = kick.read(&mut [0; 8]);
+        }
+    }
+
+    /// Index of the next message that will be taken.
+    pub fn next_avail(&self) -> u16 {
+        self.queue.next_avail()
+    }
+
+    /// Head of the message that was taken `back` messages before the next one; 1 is the newest.
+    pub fn taken_before(&self, memory: &GuestMemoryMmap, back: u16) -> Option<u16> {
+        let place = self
+            .queue
+            .next_avail()
+            .wrapping_sub(back)
+            .checked_rem(self.queue.size())?;
+        let at = GuestAddress(self.queue.avail_ring()).checked_add(4 + 2 * u64::from(place))?;
+        memory.load(at, Ordering::Relaxed).map(u16::from_le).ok()
+    }
+
+    /// The next message; `None` where there is none, or the ring is disabled.
+    ///
+    /// # Errors
+    /// The driver made nonsense of the ring. It is not served any more.
+    pub fn take<'a>(
+        &mut self,
+        memory: &'a GuestMemoryMmap,
+    ) -> Result<Option<DescriptorChain<&'a GuestMemoryMmap>>, RingError> {
+        if !self.enabled || self.broken {
+            return Ok(None);
+        }
+        match self.queue.iter(memory) {
+            Ok(mut chains) => Ok(chains.next()),
+            Err(error) => {
+                self.broken = true;
+                if let Some(mut err) = self.err.as_ref() {
+                    let _ = err.write(&1u64.to_ne_bytes());
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Gives a message back with `length` bytes written to it.
+    pub fn give_back(&mut self, memory: &GuestMemoryMmap, head: u16, length: u32) {
+        // A head outside the ring is the driver's fault; nothing can be given back for it.
+        if self.queue.add_used(memory, head, length).is_ok() {
+            self.unannounced = true;
+        }
+    }
+
+    /// Interrupts the driver if it wants that for what was given back since the last call.
+    pub fn announce(&mut self, memory: &GuestMemoryMmap) {
+        if !std::mem::take(&mut self.unannounced) {
+            return;
+        }
+        if self.queue.needs_notification(memory).unwrap_or(true)
+            && let Some(mut call) = self.call.as_ref()
+        {
+            // The counter of an eventfd that nobody reads may be full: the driver is told anyway.
+            let _ = call.write(&1u64.to_ne_bytes());
+        }
+    }
+
+    /// Interrupts the driver whatever it wants: what was announced before may have gone nowhere.
+    fn announce_anyway(&self) {
+        if let Some(mut call) = self.call.as_ref() {
+            let _ = call.write(&1u64.to_ne_bytes());
+        }
+    }
+
+    /// Lets the driver kick for its next message, or keeps it from doing so. Returns whether there
+    /// are messages that came before the driver could know.
+    pub fn listen(&mut self, memory: &GuestMemoryMmap, wanted: bool) -> bool {
+        if self.broken || !self.enabled {
+            return false;
+        }
+        if wanted {
+            return self.queue.enable_notification(memory).unwrap_or(false);
+        }
+        // An avail_event that lies behind asks for a kick 65535 messages from now.
+        let size = u64::from(self.queue.size());
+        let (value, offset) = if self.queue.event_idx_enabled() {
+            (self.queue.next_avail().wrapping_sub(1), 4 + 8 * size)
+        } else {
+            (NO_NOTIFY, 0)
+        };
+        if let Some(at) = GuestAddress(self.queue.used_ring()).checked_add(offset) {
+            let _ = memory.store(value.to_le(), at, Ordering::Relaxed);
+        }
+        fence(Ordering::SeqCst);
+        false
+    }
+}

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! From the command line to a running device, and back in order.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
+
+use crate::args::{Args, HostKind};
+use crate::audio::clock::Clocked;
+use crate::audio::file::{Files, PLAYBACK_FORMATS};
+use crate::audio::loopback::Loopback;
+use crate::audio::null::Null;
+use crate::audio::{Host, HostError};
+use crate::card::{Card, Report};
+use crate::device::{Device, DeviceError};
+use crate::inherited;
+use crate::pcm_format;
+use crate::session::Session;
+use crate::wire::{self, Chmap, Direction, PcmInfo};
+
+/// Reports that may wait for the log; more are lost.
+const REPORTS: usize = 64;
+
+/// Why the program ends.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The host cannot be set up.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// A host option is missing.
+    #[error("--host {0} needs {1}")]
+    Missing(&'static str, &'static str),
+    /// The host is not built in.
+    #[error("--host {0} is not built into this program; build it with --features {0}")]
+    NotBuilt(&'static str),
+    /// The device cannot be started.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The inherited socket cannot be used.
+    #[error("--fd {0} is no connected stream socket: {1}")]
+    Fd(i32, #[source] io::Error),
+    /// Nobody can listen there.
+    #[error("cannot listen on {path}: {source}; is another device there, and may you write here?")]
+    Listen {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Signals or sockets cannot be waited for.
+    #[error("cannot wait for {0}: {1}")]
+    Wait(&'static str, #[source] io::Error),
+}
+
+/// Serves until a signal comes, or the inherited socket closes.
+///
+/// # Errors
+/// Something that the user has to put right.
+pub fn run(args: &Args) -> Result<(), RunError> {
+    if args.print_capabilities {
+        println!("{{\n  \"type\": \"sound\",\n  \"features\": []\n}}");
+        return Ok(());
+    }
+    // First of all: it has to come before anything is opened.
+    let inherited = match args.fd {
+        Some(fd) => Some(inherited::connected_socket(fd).map_err(|error| RunError::Fd(fd, error))?),
+        None => None,
+    };
+    let signals = signals().map_err(|error| RunError::Wait("signals", error))?;
+    let host = open_host(args)?;
+    let chmaps = channel_maps(host.streams());
+    let config = wire::config_space(host.streams().len() as u32, chmaps.len() as u32);
+    let (reports, log) = sync_channel(REPORTS);
+    let logger = std::thread::spawn(move || write_log(&log));
+    let device = Arc::new(Device::start(Card::new(host, chmaps, reports))?);
+    let result = match (inherited, &args.socket_path) {
+        (Some(socket), _) => serve(socket, &device, &config, &signals).map(|_| ()),
+        (None, Some(path)) => listen(path, &device, &config, &signals),
+        (None, None) => Ok(()),
+    };
+    drop(device);
+    // The audio thread is gone, so the log ends.
+    let _ = logger.join();
+    result
+}
+
+/// Readable once SIGTERM or SIGINT has come.
+fn signals() -> io::Result<UnixStream> {
+    let (reader, writer) = UnixStream::pair()?;
+    signal_hook::low_level::pipe::register(SIGTERM, writer.try_clone()?)?;
+    signal_hook::low_level::pipe::register(SIGINT, writer)?;
+    Ok(reader)
+}
+
+/// What a host without a card of its own offers.
+fn offer(args: &Args, direction: Direction, formats: &[pcm_format::Format]) -> PcmInfo {
+    let wanted =
+        |format: &&pcm_format::Format| args.formats.is_empty() || args.formats.contains(format);
+    let rates = if args.rates.is_empty() {
+        &pcm_format::RATES[..]
+    } else {
+        &args.rates
+    };
+    PcmInfo {
+        formats: formats
+            .iter()
+            .filter(wanted)
+            .fold(0, |bits, format| bits | format.bit()),
+        rates: rates
+            .iter()
+            .fold(0, |bits, &rate| bits | pcm_format::rate_bit(rate)),
+        direction,
+        channels_min: args.channels.0,
+        channels_max: args.channels.1,
+    }
+}
+
+fn open_host(args: &Args) -> Result<Box<dyn Host>, RunError> {
+    let both = [Direction::Playback, Direction::Capture]
+        .map(|direction| offer(args, direction, &pcm_format::FORMATS));
+    match args.host {
+        HostKind::Null => Ok(Box::new(Clocked::new(Null::new(both.to_vec())))),
+        HostKind::Loop => Ok(Box::new(Clocked::new(Loopback::new(both)))),
+        HostKind::File => {
+            if args.playback_file.is_none() && args.capture_file.is_none() {
+                return Err(RunError::Missing(
+                    "file",
+                    "--playback-file, --capture-file or both",
+                ));
+            }
+            let offered = offer(args, Direction::Playback, &PLAYBACK_FORMATS);
+            let (playback, capture) = (args.playback_file.as_deref(), args.capture_file.as_deref());
+            Ok(Box::new(Clocked::new(Files::new(
+                playback, capture, offered,
+            )?)))
+        }
+        HostKind::Alsa => open_alsa(args),
+    }
+}
+
+fn open_alsa(_args: &Args) -> Result<Box<dyn Host>, RunError> {
+    Err(RunError::NotBuilt("alsa"))
+}
+
+/// The usual channel maps for every number of channels that a direction offers.
+fn channel_maps(streams: &[PcmInfo]) -> Vec<Chmap> {
+    let mut maps: Vec<Chmap> = Vec::new();
+    for info in streams {
+        let channels = usize::from(info.channels_min)..=usize::from(info.channels_max);
+        let fitting = pcm_format::CHANNEL_MAPS
+            .iter()
+            .filter(|map| channels.contains(&map.len()));
+        for positions in fitting {
+            let map = Chmap {
+                direction: info.direction,
+                positions,
+            };
+            if !maps.contains(&map) {
+                maps.push(map);
+            }
+        }
+    }
+    maps
+}
+
+/// The socket's file, removed at the end.
+struct SocketFile<'a>(&'a Path);
+
+impl Drop for SocketFile<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(self.0) {
+            log::warn!("{}: {error}", self.0.display());
+        }
+    }
+}
+
+/// Binds the socket. One that a dead process left behind is replaced; one that is served is not.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let nobody = UnixStream::connect(path)
+                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+            if !nobody {
+                return Err(error);
+            }
+            fs::remove_file(path)?;
+            UnixListener::bind(path)
+        }
+        result => result,
+    }
+}
+
+fn listen(
+    path: &Path,
+    device: &Arc<Device>,
+    config: &[u8],
+    signals: &UnixStream,
+) -> Result<(), RunError> {
+    let fail = |source| RunError::Listen {
+        path: path.to_owned(),
+        source,
+    };
+    let listener = bind(path).map_err(fail)?;
+    let _socket = SocketFile(path);
+    log::info!("listening on {}", path.display());
+    while wait_for(listener.as_fd(), signals)? {
+        match listener.accept() {
+            Ok((socket, _)) => {
+                log::info!("a frontend has connected");
+                if !serve(socket, device, config, signals)? {
+                    break;
+                }
+            }
+            Err(error) => log::warn!("accept: {error}"),
+        }
+    }
+    Ok(())
+}
+
+/// Serves one connection; false if a signal ended it.
+fn serve(
+    socket: UnixStream,
+    device: &Arc<Device>,
+    config: &[u8],
+    signals: &UnixStream,
+) -> Result<bool, RunError> {
+    let watched = socket
+        .try_clone()
+        .map_err(|error| RunError::Wait("the frontend", error))?;
+    let session = Session::new(Arc::clone(device), config.to_vec());
+    let mut handler = BackendReqHandler::from_stream(socket, Arc::new(Mutex::new(session)));
+    debug_assert!(handler.as_raw_fd() >= 0);
+    while wait_for(watched.as_fd(), signals)? {
+        match handler.handle_request() {
+            Ok(()) => {}
+            Err(ProtocolError::Disconnected | ProtocolError::PartialMessage) => {
+                log::info!("the frontend has gone");
+                return Ok(true);
+            }
+            // The frontend was told, if it asked; its next request may be a better one.
+            Err(
+                error @ (ProtocolError::InvalidParam
+                | ProtocolError::InvalidOperation(_)
+                | ProtocolError::BackendInternalError
+                | ProtocolError::InactiveFeature(_)
+                | ProtocolError::InactiveOperation(_)),
+            ) => log::warn!("request of the frontend: {error}"),
+            Err(error) => {
+                log::warn!("the frontend is dropped: {error}");
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Waits until `fd` is readable; false if a signal came.
+fn wait_for(fd: BorrowedFd<'_>, signals: &UnixStream) -> Result<bool, RunError> {
+    loop {
+        let mut fds = [
+            PollFd::new(fd, PollFlags::POLLIN),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) => {
+                let [_, signalled] = fds.map(|fd| fd.any().unwrap_or(false));
+                return Ok(!signalled);
+            }
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(RunError::Wait("the frontend", error.into())),
+        }
+    }
+}
+
+/// Writes what the audio thread reports.
+fn write_log(reports: &Receiver<Report>) {
+    for report in reports {
+        match report {
+            Report::Configured(stream, params) => log::info!(
+                "stream {stream}: {:?}, {} Hz, {} channels, period {}, buffer {} bytes",
+                params.format,
+                params.rate,
+                params.channels,
+                params.period_bytes,
+                params.buffer_bytes
+            ),
+            Report::Started(stream) => log::info!("stream {stream}: started"),
+            Report::Stopped(stream, tally) if tally.gaps > 0 => log::warn!(
+                "stream {stream}: stopped after {} frames; {} gaps of {} frames in all",
+                tally.frames,
+                tally.gaps,
+                tally.lost
+            ),
+            Report::Stopped(stream, tally) => {
+                log::info!("stream {stream}: stopped after {} frames", tally.frames);
+            }
+            Report::Failed(stream, error) => log::error!("stream {stream}: {error}"),
+            Report::RingLost(queue, error) => {
+                log::error!("queue {queue} is not served any more: {error}");
+            }
+            Report::RingStarted(queue, true) => log::info!("queue {queue}: goes on"),
+            Report::RingStarted(queue, false) => log::info!("queue {queue}: started"),
+            Report::PollFailed(error) => log::error!("the audio thread cannot wait: {error}"),
+        }
+    }
+}

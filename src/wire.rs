@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The wire format of the virtio sound device (virtio 1.3, 5.14): raw numbers become enums here and
+//! nowhere else. Imports nothing from this crate.
+
+/// Virtio device id of a sound device.
+pub const DEVICE_ID: u32 = 25;
+/// How many queues a sound device has (5.14.2).
+pub const QUEUES: usize = 4;
+/// Control requests and their responses.
+pub const QUEUE_CONTROL: usize = 0;
+/// Notifications from the device.
+pub const QUEUE_EVENT: usize = 1;
+/// Playback messages.
+pub const QUEUE_TX: usize = 2;
+/// Capture messages.
+pub const QUEUE_RX: usize = 3;
+
+/// Bytes of `struct virtio_snd_hdr`.
+pub const HEADER_SIZE: usize = 4;
+/// Bytes of `struct virtio_snd_pcm_xfer`, which opens every tx and rx message.
+pub const XFER_SIZE: usize = 4;
+/// Bytes of `struct virtio_snd_pcm_status`, which ends every tx and rx message.
+pub const PCM_STATUS_SIZE: usize = 8;
+/// Bytes of `struct virtio_snd_pcm_info`.
+pub const PCM_INFO_SIZE: usize = 32;
+/// Bytes of `struct virtio_snd_jack_info`.
+pub const JACK_INFO_SIZE: usize = 24;
+/// Bytes of `struct virtio_snd_chmap_info`.
+pub const CHMAP_INFO_SIZE: usize = 24;
+/// Most channels that a channel map describes.
+pub const CHMAP_MAX_CHANNELS: usize = 18;
+/// No request is longer; what follows is ignored.
+pub const REQUEST_MAX: usize = 64;
+
+const R_JACK_INFO: u32 = 1;
+const R_PCM_INFO: u32 = 0x0100;
+const R_PCM_SET_PARAMS: u32 = 0x0101;
+const R_PCM_PREPARE: u32 = 0x0102;
+const R_PCM_RELEASE: u32 = 0x0103;
+const R_PCM_START: u32 = 0x0104;
+const R_PCM_STOP: u32 = 0x0105;
+const R_CHMAP_INFO: u32 = 0x0200;
+
+/// The status of a response or of an I/O message (5.14.6.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Status {
+    /// Done.
+    Ok = 0x8000,
+    /// The message is malformed or does not fit the state of its stream.
+    BadMessage = 0x8001,
+    /// The request or its parameters are not supported.
+    NotSupported = 0x8002,
+    /// The host's device failed.
+    IoError = 0x8003,
+}
+
+/// Where the samples of a stream go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Direction {
+    /// From the driver to the host.
+    Playback = 0,
+    /// From the host to the driver.
+    Capture = 1,
+}
+
+/// `struct virtio_snd_query_info`: a range of items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// First item.
+    pub start: u32,
+    /// How many items.
+    pub count: u32,
+    /// Bytes that the driver gives to one item.
+    pub size: u32,
+}
+
+/// `struct virtio_snd_pcm_set_params` without its header; nothing checked yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawParams {
+    /// Bytes of the driver's whole buffer.
+    pub buffer_bytes: u32,
+    /// Bytes of one period.
+    pub period_bytes: u32,
+    /// Feature bits selected for the stream.
+    pub features: u32,
+    /// Samples per frame.
+    pub channels: u8,
+    /// `VIRTIO_SND_PCM_FMT_*`.
+    pub format: u8,
+    /// `VIRTIO_SND_PCM_RATE_*`.
+    pub rate: u8,
+}
+
+/// A request on the control queue (5.14.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Describe jacks.
+    JackInfo(Query),
+    /// Describe streams.
+    PcmInfo(Query),
+    /// Describe channel maps.
+    ChmapInfo(Query),
+    /// Choose the parameters of a stream.
+    SetParams(u32, RawParams),
+    /// Get a stream ready.
+    Prepare(u32),
+    /// Give back all messages of a stream and what it holds.
+    Release(u32),
+    /// Let the clock of a stream run.
+    Start(u32),
+    /// Halt the clock of a stream.
+    Stop(u32),
+    /// A request that this device does not know or does not offer.
+    Other(u32),
+}
+
+fn le32(bytes: &[u8], at: usize) -> Option<u32> {
+    let field = bytes.get(at..at.checked_add(4)?)?;
+    Some(u32::from_le_bytes(field.try_into().ok()?))
+}
+
+fn query(bytes: &[u8]) -> Option<Query> {
+    Some(Query {
+        start: le32(bytes, 4)?,
+        count: le32(bytes, 8)?,
+        size: le32(bytes, 12)?,
+    })
+}
+
+fn raw_params(bytes: &[u8]) -> Option<RawParams> {
+    // The last byte is padding and has to be there.
+    bytes.get(23)?;
+    Some(RawParams {
+        buffer_bytes: le32(bytes, 8)?,
+        period_bytes: le32(bytes, 12)?,
+        features: le32(bytes, 16)?,
+        channels: *bytes.get(20)?,
+        format: *bytes.get(21)?,
+        rate: *bytes.get(22)?,
+    })
+}
+
+impl Request {
+    /// Decodes what the driver wrote; `None` where it is too short for its code.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let stream = || le32(bytes, 4);
+        Some(match le32(bytes, 0)? {
+            R_JACK_INFO => Self::JackInfo(query(bytes)?),
+            R_PCM_INFO => Self::PcmInfo(query(bytes)?),
+            R_CHMAP_INFO => Self::ChmapInfo(query(bytes)?),
+            R_PCM_SET_PARAMS => Self::SetParams(stream()?, raw_params(bytes)?),
+            R_PCM_PREPARE => Self::Prepare(stream()?),
+            R_PCM_RELEASE => Self::Release(stream()?),
+            R_PCM_START => Self::Start(stream()?),
+            R_PCM_STOP => Self::Stop(stream()?),
+            code => Self::Other(code),
+        })
+    }
+}
+
+/// The stream id of `struct virtio_snd_pcm_xfer`.
+pub fn parse_xfer(bytes: [u8; XFER_SIZE]) -> u32 {
+    u32::from_le_bytes(bytes)
+}
+
+/// `struct virtio_snd_pcm_status`. `latency_bytes` is what the host still holds back.
+pub fn pcm_status(status: Status, latency_bytes: u32) -> [u8; PCM_STATUS_SIZE] {
+    let [a, b, c, d] = (status as u32).to_le_bytes();
+    let [e, f, g, h] = latency_bytes.to_le_bytes();
+    [a, b, c, d, e, f, g, h]
+}
+
+/// `struct virtio_snd_pcm_info`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PcmInfo {
+    /// `1 << VIRTIO_SND_PCM_FMT_*`.
+    pub formats: u64,
+    /// `1 << VIRTIO_SND_PCM_RATE_*`.
+    pub rates: u64,
+    /// Where the samples go.
+    pub direction: Direction,
+    /// Fewest channels.
+    pub channels_min: u8,
+    /// Most channels.
+    pub channels_max: u8,
+}
+
+impl PcmInfo {
+    /// Appends the item as the driver reads it.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&0u32.to_le_bytes()); // hda_fn_nid: all in one PCM device
+        out.extend_from_slice(&0u32.to_le_bytes()); // features
+        out.extend_from_slice(&self.formats.to_le_bytes());
+        out.extend_from_slice(&self.rates.to_le_bytes());
+        out.extend_from_slice(&[self.direction as u8, self.channels_min, self.channels_max]);
+        out.extend_from_slice(&[0; 5]);
+    }
+}
+
+/// `struct virtio_snd_chmap_info`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chmap {
+    /// The streams that it describes.
+    pub direction: Direction,
+    /// `VIRTIO_SND_CHMAP_*` of each channel; the length is the number of channels.
+    pub positions: &'static [u8],
+}
+
+impl Chmap {
+    /// Appends the item as the driver reads it.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut positions = [0; CHMAP_MAX_CHANNELS];
+        for (to, from) in positions.iter_mut().zip(self.positions) {
+            *to = *from;
+        }
+        let channels = self.positions.len().min(CHMAP_MAX_CHANNELS) as u8;
+        out.extend_from_slice(&0u32.to_le_bytes()); // hda_fn_nid, as in PcmInfo
+        out.extend_from_slice(&[self.direction as u8, channels]);
+        out.extend_from_slice(&positions);
+    }
+}
+
+/// `struct virtio_snd_config`: jacks, streams, channel maps, control elements.
+pub fn config_space(streams: u32, chmaps: u32) -> [u8; 16] {
+    let mut config = [0; 16];
+    let fields = [0, streams, chmaps, 0u32];
+    for (to, from) in config.chunks_exact_mut(4).zip(fields) {
+        to.copy_from_slice(&from.to_le_bytes());
+    }
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|w| w.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn every_known_request_is_decoded() {
+        let query = Query {
+            start: 1,
+            count: 2,
+            size: 32,
+        };
+        assert_eq!(
+            Request::parse(&words(&[1, 1, 2, 32])),
+            Some(Request::JackInfo(query))
+        );
+        assert_eq!(
+            Request::parse(&words(&[0x100, 1, 2, 32])),
+            Some(Request::PcmInfo(query))
+        );
+        assert_eq!(
+            Request::parse(&words(&[0x200, 1, 2, 32])),
+            Some(Request::ChmapInfo(query))
+        );
+        assert_eq!(
+            Request::parse(&words(&[0x102, 7])),
+            Some(Request::Prepare(7))
+        );
+        assert_eq!(
+            Request::parse(&words(&[0x103, 7])),
+            Some(Request::Release(7))
+        );
+        assert_eq!(Request::parse(&words(&[0x104, 7])), Some(Request::Start(7)));
+        assert_eq!(Request::parse(&words(&[0x105, 7])), Some(Request::Stop(7)));
+        let mut set = words(&[0x101, 3, 4096, 1024, 0]);
+        set.extend([2, 5, 7, 0]);
+        let params = RawParams {
+            buffer_bytes: 4096,
+            period_bytes: 1024,
+            features: 0,
+            channels: 2,
+            format: 5,
+            rate: 7,
+        };
+        assert_eq!(Request::parse(&set), Some(Request::SetParams(3, params)));
+    }
+
+    #[test]
+    fn a_request_cut_short_anywhere_is_refused() {
+        let mut set = words(&[0x101, 3, 4096, 1024, 0]);
+        set.extend([2, 5, 7, 0]);
+        for whole in [set, words(&[0x100, 0, 1, 32]), words(&[0x102, 0])] {
+            assert!(Request::parse(&whole).is_some());
+            for length in 0..whole.len() {
+                assert_eq!(Request::parse(&whole[..length]), None, "{length} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_codes_are_kept_apart_from_short_messages() {
+        for code in [0, 2, 0x106, 0x300, 0x304, u32::MAX] {
+            assert_eq!(Request::parse(&words(&[code])), Some(Request::Other(code)));
+        }
+    }
+
+    #[test]
+    fn items_have_the_size_and_the_offsets_of_the_specification() {
+        let mut out = Vec::new();
+        PcmInfo {
+            formats: 1 << 5,
+            rates: 1 << 7,
+            direction: Direction::Capture,
+            channels_min: 1,
+            channels_max: 8,
+        }
+        .encode(&mut out);
+        assert_eq!(out.len(), PCM_INFO_SIZE);
+        assert_eq!(
+            (out[8], out[16], &out[24..27]),
+            (1 << 5, 1 << 7, &[1u8, 1, 8][..])
+        );
+        out.clear();
+        Chmap {
+            direction: Direction::Capture,
+            positions: &[3, 4],
+        }
+        .encode(&mut out);
+        assert_eq!(out.len(), CHMAP_INFO_SIZE);
+        assert_eq!(&out[4..9], &[1, 2, 3, 4, 0]);
+    }
+
+    #[test]
+    fn config_space_counts_streams_and_channel_maps() {
+        let config = config_space(2, 10);
+        assert_eq!((config[0], config[4], config[8], config[12]), (0, 2, 10, 0));
+    }
+}
