@@ -20,10 +20,26 @@
 /* More than any machine has; LIST copies through the kernel's memory. */
 #define VL_LIST_MAX	1024
 
-/* The attached device, without a reference: the open file has one. */
+/*
+ * The attached device, or NULL; without a reference, as the open file has one.
+ */
+static struct vl_device *vl_control_attached(struct vl_control *control)
+{
+	/* Pairs with vl_control_set_attached(). */
+	return smp_load_acquire(&control->vl);
+}
+
+static void vl_control_set_attached(struct vl_control *control,
+				    struct vl_device *vl)
+{
+	/* Whoever sees the device sees it whole: others take no lock. */
+	smp_store_release(&control->vl, vl);
+}
+
+/* The same for a call that needs it, and not in its last moments. */
 static struct vl_device *vl_control_device(struct vl_control *control)
 {
-	struct vl_device *vl = smp_load_acquire(&control->vl);
+	struct vl_device *vl = vl_control_attached(control);
 
 	if (!vl)
 		return ERR_PTR(-ENODEV);
@@ -143,7 +159,7 @@ static long vl_create(struct vl_control *control, void __user *arg)
 		kfree(config);
 		return PTR_ERR(vl);
 	}
-	smp_store_release(&control->vl, vl);
+	vl_control_set_attached(control, vl);
 	return 0;
 }
 
@@ -166,7 +182,7 @@ static long vl_attach(struct vl_control *control, void __user *arg)
 	vl = vl_device_attach(name, control);
 	if (IS_ERR(vl))
 		return PTR_ERR(vl);
-	smp_store_release(&control->vl, vl);
+	vl_control_set_attached(control, vl);
 	return 0;
 }
 
@@ -244,7 +260,7 @@ static long vl_set_config(struct vl_device *vl, void __user *arg)
 
 static long vl_answer(struct vl_control *control, void __user *arg)
 {
-	struct vl_device *vl = smp_load_acquire(&control->vl);
+	struct vl_device *vl = vl_control_attached(control);
 	struct virtio_loopback_answer args;
 
 	/* Also while the device is being destroyed: STOP comes then. */
@@ -317,7 +333,7 @@ static ssize_t vl_control_read(struct file *file, char __user *buffer,
 			       size_t count, loff_t *position)
 {
 	struct vl_control *control = file->private_data;
-	struct vl_device *vl = smp_load_acquire(&control->vl);
+	struct vl_device *vl = vl_control_attached(control);
 	struct virtio_loopback_request request;
 	int err;
 
@@ -351,7 +367,7 @@ static __poll_t vl_control_poll(struct file *file, poll_table *table)
 	__poll_t events = 0;
 
 	poll_wait(file, &control->wait, table);
-	vl = smp_load_acquire(&control->vl);
+	vl = vl_control_attached(control);
 	if (vl && vl_request_readable(vl))
 		events |= EPOLLIN | EPOLLRDNORM;
 	if (vl && READ_ONCE(vl->dying))

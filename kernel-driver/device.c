@@ -2,12 +2,13 @@
 /* The devices: names, lifetime, state. */
 #include <linux/module.h>
 #include <linux/sched.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 
 #include "loopback.h"
 
-#define VL_DEFAULT_BOUNCE_SIZE		(1UL << 20)
-#define VL_DEFAULT_ZERO_COPY_SIZE	(4UL << 20)
+#define VL_DEFAULT_BOUNCE_SIZE		SZ_1M
+#define VL_DEFAULT_ZERO_COPY_SIZE	SZ_4M
 
 static unsigned int max_devices = 64;
 module_param(max_devices, uint, 0644);
