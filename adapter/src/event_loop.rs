@@ -17,7 +17,7 @@ use crate::signals::{Signals, poll_until};
 /// How long a driver may take to be bound to a new device before the user is told.
 const DRIVER_TIME: Duration = Duration::from_secs(5);
 /// How often a device that is being destroyed is looked for.
-const DYING_PERIOD: Duration = Duration::from_millis(200);
+const DYING_PERIOD: Duration = Duration::from_millis(50);
 
 /// Why the event loop ended, if not by an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,9 @@ impl From<DriverError> for LoopError {
         Self::Session(error.into())
     }
 }
+
+/// Where the device process's connection is among the files to poll.
+const BACKEND: usize = 1;
 
 /// What is ready.
 #[derive(Clone, Copy, Debug, Default)]
@@ -160,41 +163,23 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
 
     fn wait(&self) -> Result<Ready, LoopError> {
         let backend = self.session.backend();
-        let file = |fd, flags| PollFd::new(fd, flags);
-        // A device that is being destroyed reports that all the time.
-        let driver_events = if self.dying {
-            PollFlags::empty()
-        } else {
-            PollFlags::POLLIN
-        };
-        let mut files = vec![
-            file(self.signals.as_fd(), PollFlags::POLLIN),
-            file(backend.as_fd(), PollFlags::POLLIN),
-        ];
-        if !self.dying {
-            files.push(file(self.session.driver().as_fd(), driver_events));
-        }
-        let requests = files.len();
-        if let Some(fd) = backend.requests() {
-            files.push(file(fd, PollFlags::POLLIN));
-        }
+        let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut files = vec![readable(self.signals.as_fd()), readable(backend.as_fd())];
+        let requests = backend.requests().map(|fd| add(&mut files, readable(fd)));
+        // A device that is being destroyed reports that all the time; its requests are looked for
+        // at every turn instead.
+        let driver = self.session.driver();
+        let driver = (!self.dying).then(|| add(&mut files, readable(driver.as_fd())));
         poll_until(&mut files, self.next_due()).map_err(LoopError::Poll)?;
-        let events = |at: usize| {
-            files
-                .get(at)
-                .and_then(PollFd::revents)
-                .unwrap_or(PollFlags::empty())
-        };
-        let driver = if self.dying {
-            PollFlags::POLLIN
-        } else {
-            events(2)
-        };
+
+        let events = |at: usize| files.get(at).and_then(PollFd::revents);
+        let any = |at: usize| events(at).is_some_and(|events| !events.is_empty());
+        let driver = driver.and_then(events).unwrap_or(PollFlags::POLLIN);
         Ok(Ready {
             request: driver.contains(PollFlags::POLLIN),
             destroyed: driver.intersects(PollFlags::POLLHUP | PollFlags::POLLERR),
-            backend_closed: !events(1).is_empty(),
-            config_changed: !events(requests).is_empty(),
+            backend_closed: any(BACKEND),
+            config_changed: requests.is_some_and(any),
         })
     }
 
@@ -207,7 +192,12 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
     }
 
     fn handle_request(&mut self) -> Result<(), LoopError> {
-        match self.session.handle_request()? {
+        let handled = match self.session.handle_request() {
+            // While the device is dying: there is no request now.
+            Err(error) if self.dying && error.is_device_gone() => None,
+            handled => handled?,
+        };
+        match handled {
             Some(Handled::Started { resumed }) => {
                 self.driver_due = None;
                 log::info!("{}", if resumed { "serving again" } else { "serving" });
@@ -249,4 +239,10 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
         let late = self.gone_due.is_some_and(|due| Instant::now() >= due);
         Ok(late.then_some(Ending::StillOpen))
     }
+}
+
+/// Appends; returns where it is.
+fn add<'f>(files: &mut Vec<PollFd<'f>>, file: PollFd<'f>) -> usize {
+    files.push(file);
+    files.len() - 1
 }

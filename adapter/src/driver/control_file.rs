@@ -122,6 +122,7 @@ impl ControlFile {
             |errno| match errno {
                 Errno::EEXIST => DriverError::NameExists(name()),
                 Errno::ENOSPC => DriverError::TooManyDevices(name()),
+                Errno::EOPNOTSUPP => DriverError::ConsoleOnOneCpu(name()),
                 source => DriverError::Create {
                     name: name(),
                     source,
@@ -172,10 +173,11 @@ impl AsFd for ControlFile {
     }
 }
 
-/// The variant for `errno`, or [`DriverError::Gone`] once the device is being destroyed.
+/// The variant for `errno`, unless it means that the device or its queues have gone.
 fn or_gone(errno: Errno, variant: impl FnOnce(Errno) -> DriverError) -> DriverError {
     match errno {
         Errno::ESHUTDOWN | Errno::ENODEV => DriverError::Gone,
+        Errno::ENXIO => DriverError::NotRunning,
         errno => variant(errno),
     }
 }

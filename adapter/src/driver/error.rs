@@ -67,6 +67,9 @@ pub enum DriverError {
     /// `CREATE`: the module's limit.
     #[error("cannot create {0}: the kernel module allows no more devices (destroy one first)")]
     TooManyDevices(String),
+    /// `CREATE`: the driver waits for each answer with interrupts off.
+    #[error("cannot create {0}: the driver of a virtio console needs a machine with two CPUs")]
+    ConsoleOnOneCpu(String),
     /// `CREATE`
     #[error("cannot create the device {name}")]
     Create {
@@ -108,6 +111,9 @@ pub enum DriverError {
     /// Any call after the device has been destroyed.
     #[error("the device is being destroyed")]
     Gone,
+    /// `GET_QUEUE`, `SET_EVENTFDS`: the driver above has reset the device meanwhile.
+    #[error("the driver has reset the device")]
+    NotRunning,
     /// `GET_DEVICE`
     #[error("cannot read the state of the device")]
     GetDevice(#[source] Errno),

@@ -54,7 +54,7 @@ pub trait Driver {
     /// Where queue `index` lies; `None` if the driver above does not use it. Between START and STOP.
     ///
     /// # Errors
-    /// [`DriverError::GetQueue`], [`DriverError::Gone`].
+    /// [`DriverError::GetQueue`], [`DriverError::NotRunning`], [`DriverError::Gone`].
     fn queue(&self, index: u32) -> Result<Option<Queue>, DriverError>;
 
     /// The memory file.
@@ -66,7 +66,7 @@ pub trait Driver {
     /// Hands over the eventfds of queue `index`; the kernel takes references of its own.
     ///
     /// # Errors
-    /// [`DriverError::SetEventfds`], [`DriverError::Gone`].
+    /// [`DriverError::SetEventfds`], [`DriverError::NotRunning`], [`DriverError::Gone`].
     fn set_eventfds(&self, index: u32, kick: &EventFd, call: &EventFd) -> Result<(), DriverError>;
 
     /// The next request, if there is one; never waits.

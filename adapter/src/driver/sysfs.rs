@@ -18,6 +18,8 @@ const NO_COUNTERS: &[&str] = &[
     "features",
     "driver_features",
     "attached",
+    "queues",
+    "memory_size",
 ];
 
 /// An ALSA card: N of "hw:N", and the id that "hw:ID" takes.

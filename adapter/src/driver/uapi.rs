@@ -20,6 +20,10 @@ pub const MAX_QUEUES: u32 = 64;
 pub const MAX_QUEUE_SIZE: u32 = 1024;
 /// `VIRTIO_LOOPBACK_MAX_CONFIG`: bytes.
 pub const MAX_CONFIG: u32 = 4096;
+/// `VIRTIO_LOOPBACK_MAX_BOUNCE`: bytes.
+pub const MAX_BOUNCE: u64 = 64 << 20;
+/// `VIRTIO_LOOPBACK_MAX_ZERO_COPY`: bytes.
+pub const MAX_ZERO_COPY: u64 = 256 << 20;
 /// `VIRTIO_LOOPBACK_CONFIG_WRITE_MAX`: bytes.
 pub const CONFIG_WRITE_MAX: usize = 256;
 

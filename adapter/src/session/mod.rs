@@ -12,7 +12,7 @@ use virtio_bindings::virtio_config::VIRTIO_F_ACCESS_PLATFORM;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::backend::{Backend, BackendError, Vring};
-use crate::driver::{Driver, Queue, Request, RequestKind};
+use crate::driver::{Driver, DriverError, Queue, Request, RequestKind};
 use crate::memory::DeviceMemory;
 
 pub use error::SessionError;
@@ -36,7 +36,7 @@ pub enum Handled {
 struct Serving {
     queues: Vec<u32>,
     // vhost-user messages name addresses in this mapping for as long as the queues are served.
-    _memory: DeviceMemory,
+    memory: DeviceMemory,
 }
 
 /// A kernel device and the device process that serves it.
@@ -86,10 +86,11 @@ impl<D: Driver> Session<D> {
         };
         let (result, status) = match kind {
             RequestKind::Start { features, resume } => {
-                let result = self
-                    .start(features, resume)
-                    .map(|()| Handled::Started { resumed: resume });
-                let status = result.as_ref().map(|_| ()).map_err(|_| Errno::EIO);
+                let result = self.start_or_let_go(features, resume);
+                let status = match &result {
+                    Ok(Handled::Started { .. }) => Ok(()),
+                    Ok(_) | Err(_) => Err(Errno::EIO),
+                };
                 (result, status)
             }
             // Answered as done whatever the device process said: the kernel frees the queues, and
@@ -107,6 +108,19 @@ impl<D: Driver> Session<D> {
     /// Of GET_CONFIG and of the kernel.
     pub fn refresh_config(&mut self) -> Result<(), SessionError> {
         self.copy_config(true)
+    }
+
+    /// A driver that resets the device while it is being started is no error: what has been
+    /// started is stopped again.
+    fn start_or_let_go(&mut self, features: u64, resume: bool) -> Result<Handled, SessionError> {
+        match self.start(features, resume) {
+            Ok(()) => Ok(Handled::Started { resumed: resume }),
+            Err(SessionError::Driver(DriverError::NotRunning)) => {
+                self.stop()?;
+                Ok(Handled::Stopped)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// DRIVER_OK: features, memory, then queue by queue (vhost-user specification, "Starting and
@@ -127,51 +141,23 @@ impl<D: Driver> Session<D> {
         self.backend
             .set_memory(memory.fd(), memory.size(), memory.user_address())?;
 
-        let mut queues = Vec::new();
+        let serving = self.serving.insert(Serving {
+            queues: Vec::new(),
+            memory,
+        });
         for index in 0..device.queue_count {
             if let Some(queue) = self.driver.queue(index)? {
-                self.start_queue(index, &queue, &memory, resume)?;
-                queues.push(index);
+                serving.queues.push(index);
+                start_queue(
+                    &self.driver,
+                    &mut self.backend,
+                    &serving.memory,
+                    index,
+                    &queue,
+                    resume,
+                )?;
             }
         }
-        self.serving = Some(Serving {
-            queues,
-            _memory: memory,
-        });
-        Ok(())
-    }
-
-    fn start_queue(
-        &mut self,
-        index: u32,
-        queue: &Queue,
-        memory: &DeviceMemory,
-        resume: bool,
-    ) -> Result<(), SessionError> {
-        let vring = Vring {
-            index,
-            size: queue.size,
-            desc_address: memory.user_address_of(queue.desc_addr)?,
-            driver_address: memory.user_address_of(queue.driver_addr)?,
-            device_address: memory.user_address_of(queue.device_addr)?,
-            base: if resume {
-                memory.used_index(queue.device_addr)?
-            } else {
-                0
-            },
-        };
-        let eventfd = || EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK).map_err(SessionError::Eventfd);
-        let (kick, call) = (eventfd()?, eventfd()?);
-        self.backend.start_vring(&vring, &kick, &call)?;
-        self.driver.set_eventfds(index, &kick, &call)?;
-        if resume {
-            // A device process that died may have taken a kick without serving it, or have used a
-            // buffer without a call. One of each too many does no harm.
-            kick.write(1).map_err(SessionError::Eventfd)?;
-            call.write(1).map_err(SessionError::Eventfd)?;
-        }
-        // Ours are closed here: the call eventfd must end with the device process, because that is
-        // how the kernel learns that nobody serves the queue.
         Ok(())
     }
 
@@ -224,4 +210,40 @@ impl<D: Driver> Session<D> {
         let config = self.backend.config(self.config_size)?;
         Ok(self.driver.set_config(0, &config, notify)?)
     }
+}
+
+/// The device process serves queue `index` from here on; `resume`: from its used index.
+fn start_queue(
+    driver: &impl Driver,
+    backend: &mut Backend,
+    memory: &DeviceMemory,
+    index: u32,
+    queue: &Queue,
+    resume: bool,
+) -> Result<(), SessionError> {
+    let vring = Vring {
+        index,
+        size: queue.size,
+        desc_address: memory.user_address_of(queue.desc_addr)?,
+        driver_address: memory.user_address_of(queue.driver_addr)?,
+        device_address: memory.user_address_of(queue.device_addr)?,
+        base: if resume {
+            memory.used_index(queue.device_addr)?
+        } else {
+            0
+        },
+    };
+    let eventfd = || EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK).map_err(SessionError::Eventfd);
+    let (kick, call) = (eventfd()?, eventfd()?);
+    backend.start_vring(&vring, &kick, &call)?;
+    driver.set_eventfds(index, &kick, &call)?;
+    if resume {
+        // A device process that died may have taken a kick without serving it, or have used a
+        // buffer without a call. One of each too many does no harm.
+        kick.write(1).map_err(SessionError::Eventfd)?;
+        call.write(1).map_err(SessionError::Eventfd)?;
+    }
+    // Ours are closed here: the call eventfd must end with the device process, because that is
+    // how the kernel learns that nobody serves the queue.
+    Ok(())
 }
