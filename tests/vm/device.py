@@ -21,6 +21,7 @@ import mmap
 import os
 import select
 import struct
+import threading
 import time
 
 PATH = "/dev/virtio-loopback"
@@ -428,3 +429,90 @@ def destroy_all(timeout=20.0):
                 if error.errno != errno.ENOENT:
                     raise
         wait_until(lambda: control.list()[1] == 0, timeout, "the end of all devices")
+
+
+class Backend(threading.Thread):
+    """Adapter and device process in one thread, until `stop()`.
+
+    Answers every request, and gives every chain to `handle(index, queue, chain)`,
+    which has to give it back. What went wrong is raised by `stop()`.
+    """
+
+    def __init__(self, control, handle, served=None, resume=False):
+        super().__init__(daemon=True)
+        self.control = control
+        self.handle = handle
+        self.served = served
+        self.resume = resume
+        self.requests = []
+        self.error = None
+        self._wake = os.eventfd(0)
+        self._stopping = False
+        self.start()
+
+    def run(self):
+        try:
+            while not self._stopping:
+                self._step()
+        except BaseException as error:  # it belongs to the thread that stops us
+            self.error = error
+
+    def _step(self):
+        queues = self.served.queues if self.served else []
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        for queue in queues:
+            poll.register(queue.kick, select.POLLIN)
+        if self.control:
+            poll.register(self.control.fd, select.POLLIN)
+        events = dict(poll.poll())
+        if self.control and events.get(self.control.fd, 0) & select.POLLIN:
+            self._answer(self.control.read_request())
+        elif self.control and events.get(self.control.fd, 0) & select.POLLHUP:
+            time.sleep(0.01)
+        for index, queue in enumerate(self.served.queues if self.served else []):
+            if queue.kick in events:
+                os.eventfd_read(queue.kick)
+            while (chain := queue.pop()) is not None:
+                self.handle(index, queue, chain)
+
+    def _answer(self, request):
+        self.requests.append(request)
+        if request.type == START:
+            self.served = Served(self.control, bool(request.flags & START_RESUME))
+        elif request.type == STOP and self.served:
+            self.served.close()
+            self.served = None
+        self.control.answer(request)
+
+    def stop(self):
+        """End the thread; leaves the control file and the eventfds open."""
+        self._stopping = True
+        os.eventfd_write(self._wake, 1)
+        self.join(20)
+        assert not self.is_alive(), "the device thread hangs"
+        os.close(self._wake)
+        if self.error:
+            raise self.error
+        return self.served
+
+
+def fill(pattern):
+    """A handler for Backend: every buffer is filled with the pattern."""
+
+    def handle(_index, queue, chain):
+        queue.write(chain, (pattern * (chain.room // len(pattern) + 1))[: chain.room])
+
+    return handle
+
+
+def read_hwrng(length):
+    """Bytes from /dev/hwrng: the request of a driver, answered by a test."""
+    fd = os.open("/dev/hwrng", os.O_RDONLY)
+    try:
+        data = b""
+        while len(data) < length:
+            data += os.read(fd, length - len(data))
+        return data
+    finally:
+        os.close(fd)

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""aplay and arecord, as a user runs them."""
+
+import pathlib
+import re
+import signal
+import tempfile
+import time
+
+from programs import Program, wait_until
+from sounds import Sound
+from wave_compare import compare
+
+FOLDER = pathlib.Path(tempfile.gettempdir())  # the guest's memory, not the host's disk
+
+
+class Player(Program):
+    """aplay, playing a sound."""
+
+    def __init__(self, device, sound, period=None, buffer=None, mmap=False):
+        self._file = tempfile.NamedTemporaryFile(suffix=".raw")
+        self._file.write(sound.data)
+        self._file.flush()
+        options = ["--period-size", period] if period else []
+        options += ["--buffer-size", buffer] if buffer else []
+        options += ["--mmap"] if mmap else []
+        self.seconds = sound.seconds
+        super().__init__("aplay", "-v", "-D", device, *sound.layout.alsa_options, *options, self._file.name)
+
+    def finish(self, spare=20.0):
+        """Waits for the end. Nothing may have gone wrong, and no underrun have happened."""
+        assert self.wait(self.seconds + spare) == 0, self.output()
+        assert "underrun" not in self.output(), self.output()
+        return self
+
+    def parameter(self, name):
+        """A figure of what ALSA agreed to, e.g. period_size."""
+        return int(re.search(rf"^\s*{name}\s*: (\d+)", self.output(), re.MULTILINE)[1])
+
+
+def play(device, sound, **options):
+    """Plays a sound to its end."""
+    return Player(device, sound, **options).finish()
+
+
+class Recorder(Program):
+    """arecord, which is recording once this exists."""
+
+    def __init__(self, device, layout, period=None, buffer=None, mmap=False):
+        self.layout = layout
+        self.buffer = buffer or layout.rate
+        self._file = tempfile.NamedTemporaryFile(suffix=".raw")
+        options = ["--period-size", period] if period else ["--period-size", layout.rate // 50]
+        options += ["--buffer-size", self.buffer]
+        options += ["--mmap"] if mmap else []
+        super().__init__("arecord", "-v", "-D", device, *layout.alsa_options, *options, self._file.name)
+        wait_until(lambda: self.frames() > 0 or not self.running(), f"arecord on {device}: a first frame")
+        assert self.running(), self.output()
+
+    def frames(self):
+        return pathlib.Path(self._file.name).stat().st_size // self.layout.frame_bytes
+
+    def finish(self, tail=0.2):
+        """Records `tail` more seconds, ends, and returns the recording."""
+        wanted = self.frames() + int(tail * self.layout.rate)
+        wait_until(lambda: self.frames() >= wanted or not self.running(), "arecord: the tail", tail + 20)
+        self.send(signal.SIGINT)
+        self.wait()
+        assert "overrun" not in self.output(), self.output()
+        assert f": {self.buffer}" in self.output(), f"the buffer is not {self.buffer}:\n{self.output()}"
+        return Sound(self.layout, pathlib.Path(self._file.name).read_bytes())
+
+    def compare(self, sound, **keywords):
+        """Ends, and compares what was recorded with what was played."""
+        received = self.finish(**keywords)
+        return compare(
+            sound.data, received.data, self.layout.frame_bytes, self.layout.silent_byte, recorder_frames=self.buffer
+        )
+
+
+def settle(seconds):
+    """Lets time pass, where nothing can be waited for."""
+    time.sleep(seconds)

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""A virtual card as a user makes one: a sound device process, and an adapter process beside it."""
+
+import json
+import pathlib
+import signal
+import subprocess
+
+import programs
+from programs import Program, wait_until
+
+CLASS = pathlib.Path("/sys/class/virtio-loopback")
+
+
+class Card:
+    """`vhost-user-sound` on a host, and `virtio-loopback run` that makes the card of it."""
+
+    def __init__(self, name, *host):
+        self.name = name
+        self.folder = CLASS / name
+        self.socket = programs.FOLDER / f"{name}.socket"
+        self.host = host
+        self.device = self.adapter = None
+
+    def start(self):
+        self.start_device()
+        self.start_adapter()
+        return self
+
+    def start_device(self):
+        self.device = Program(programs.path_of("vhost-user-sound"), "--socket-path", self.socket, *self.host)
+        wait_until(lambda: self.socket.exists() or not self.device.running(), f"{self.name}: the device's socket")
+        assert self.device.running(), self.device.output()
+
+    def start_adapter(self):
+        self.adapter = Program(
+            programs.path_of("virtio-loopback"), "run", "--name", self.name, "--socket", self.socket
+        )
+        self.wait_ready()
+
+    def wait_ready(self):
+        wait_until(lambda: self.ready() or not self.adapter.running(), f"{self.name}: the card\n{self.report()}")
+        assert self.adapter.running(), self.adapter.output()
+
+    def ready(self):
+        return self.state() == "live" and self.attribute("attached") == "1" and self.alsa_id() == self.name
+
+    def kill_adapter(self):
+        self.adapter.kill()
+        wait_until(lambda: self.attribute("attached") == "0", f"{self.name}: the adapter to be gone")
+
+    def destroy(self):
+        """Removes the card, then ends both programs; each has to end by itself and in peace."""
+        if self.folder.exists():
+            programs.run(programs.path_of("virtio-loopback"), "destroy", self.name)
+            wait_until(lambda: not self.folder.exists(), f"{self.name}: the device to be gone")
+        if self.adapter:
+            self.adapter.stop()
+            self.adapter = None
+        if self.device:
+            status = self.device.stop()
+            assert status in (0, -signal.SIGTERM), f"vhost-user-sound: {status}\n{self.device.output()}"
+            self.device = None
+
+    def abandon(self):
+        """Gets rid of everything, whatever state it is in."""
+        subprocess.run([programs.path_of("virtio-loopback"), "destroy", self.name], capture_output=True, timeout=30)
+        for program in (self.adapter, self.device):
+            if program:
+                program.kill()
+
+    # What the kernel says about it.
+
+    def attribute(self, name):
+        try:
+            return (self.folder / name).read_text().strip()
+        except OSError:
+            return None
+
+    def counter(self, name):
+        return int(self.attribute(name))
+
+    def state(self):
+        return self.attribute("state")
+
+    def alsa_id(self):
+        for path in self.folder.glob("virtio*/sound/card*/id"):
+            try:
+                return path.read_text().strip()
+            except OSError:
+                return None
+        return None
+
+    @property
+    def pcm(self):
+        return f"hw:{self.name}"
+
+    def status(self):
+        """What `virtio-loopback status --json` says."""
+        return json.loads(programs.run(programs.path_of("virtio-loopback"), "status", self.name, "--json").stdout)
+
+    def report(self):
+        """What its programs said, for a test that has failed."""
+        lines = [f"card {self.name}: state {self.state()}, ALSA id {self.alsa_id()}"]
+        for program in (self.adapter, self.device):
+            if program:
+                lines += [f"-- {program}, status {program.status}:", program.output()]
+        return "\n".join(lines)

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""Tests that run inside a virtual machine, as its root; tests/harness/vm-tests starts them there.
+
+From the environment:
+  VIRTIO_LOOPBACK_MODULE    virtio_loopback.ko for the kernel that runs
+  VIRTIO_LOOPBACK_BINARIES  folder with the programs virtio-loopback and vhost-user-sound
+
+Every test, also one that asks for no fixture, finds the module loaded, and fails if the kernel
+logs a complaint meanwhile, if it leaves a loopback device behind, or if it takes too long
+(60 s of the guest's time, or what @pytest.mark.time_limit says).
+"""
+
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+
+import guest_memory
+import programs
+import pytest
+import real_card
+from card import CLASS, Card
+from kernel_log import KernelLog
+from programs import wait_until
+from real_card import RealCard
+
+MODULE = "virtio_loopback"
+RULE = pathlib.Path(__file__).parents[2] / "kernel-driver" / "60-virtio-loopback.rules"
+TIME_LIMIT = 60
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "core: belongs to the set that runs on every kernel")
+    config.addinivalue_line("markers", "time_limit(seconds): other than the usual limit, in the guest's time")
+
+
+def load_module():
+    if not pathlib.Path("/sys/module", MODULE).exists():
+        programs.run("insmod", os.environ["VIRTIO_LOOPBACK_MODULE"])
+
+
+def start_udev():
+    """udevd with the project's rule. /etc may be read-only in the guest, /run is not."""
+    folder = pathlib.Path("/run/udev/rules.d")
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(RULE, folder)
+    if subprocess.run(["udevadm", "control", "--ping"], capture_output=True).returncode:
+        programs.run("/lib/systemd/systemd-udevd", "--daemon")
+    programs.run("udevadm", "control", "--reload")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def machine():
+    """The guest, ready for the tests."""
+    if os.getuid() or not os.environ.get("VIRTIO_LOOPBACK_MODULE"):
+        pytest.exit("these tests run as root in a virtual machine: use tests/harness/vm-tests", 2)
+    programs.install(os.environ.get("VIRTIO_LOOPBACK_BINARIES", "/nonexistent"))
+    guest_memory.bring_in([*guest_memory.PROGRAMS, *map(str, programs.FOLDER.glob("v*"))])
+    start_udev()
+    programs.run("modprobe", "-a", "virtio", "virtio_ring", "virtio_snd")
+    real_card.load()
+    load_module()
+    programs.run("udevadm", "settle")
+
+
+def alarm(number, frame):
+    raise TimeoutError("the test's time is up")
+
+
+@pytest.fixture(autouse=True)
+def watch(machine, request):
+    """What every test has to keep to; see the top of this file."""
+    load_module()
+    marker = request.node.get_closest_marker("time_limit")
+    signal.signal(signal.SIGALRM, alarm)
+    signal.alarm(marker.args[0] if marker else TIME_LIMIT)
+    log = KernelLog()
+    yield
+    signal.alarm(0)
+    programs.Program.kill_all()
+    leftovers = remaining_devices()
+    complaints = log.complaints()
+    log.close()
+    assert not complaints, "the kernel complained:\n" + "\n".join(complaints)
+    assert not leftovers, f"left behind: {', '.join(leftovers)}"
+
+
+def remaining_devices():
+    """Names of the devices that are still there, after they had time to go."""
+    try:
+        wait_until(lambda: not CLASS.exists() or not os.listdir(CLASS), "no devices", 3)
+        return []
+    except AssertionError:
+        return os.listdir(CLASS)
+
+
+@pytest.fixture
+def make_card(request):
+    """Makes cards: make_card("music", "--host", "null"). They are taken down after the test."""
+    cards = []
+
+    def make(name, *host):
+        card = Card(name, *host)
+        cards.append(card)
+        return card.start()
+
+    yield make
+    failed = getattr(request.node, "call_failed", True)
+    if failed:
+        for card in cards:
+            print(card.report())
+            card.abandon()
+        return
+    try:
+        for card in cards:
+            card.destroy()
+    finally:
+        for card in cards:
+            card.abandon()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if report.when == "call":
+        item.call_failed = report.failed
+
+
+@pytest.fixture
+def real():
+    """The cable of the first real card that the test may use."""
+    return RealCard("real0")
+
+
+@pytest.fixture
+def music(make_card, real):
+    """A card `music` whose sound goes to, and comes from, a real card."""
+    return make_card(
+        "music", "--host", "alsa", "--playback-device", real.device, "--capture-device", real.device
+    )

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""Programs under test, and their processes."""
+
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+# Set by the session: folder with virtio-loopback and vhost-user-sound. They are copied into the
+# guest's memory, since a page that first has to come from the host's disk stops a player.
+FOLDER = pathlib.Path("/run/virtio-loopback-tests")
+
+
+def install(source):
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name in ("virtio-loopback", "vhost-user-sound"):
+        program = pathlib.Path(source) / name
+        if program.exists():
+            shutil.copy2(program, FOLDER / name)
+
+
+def path_of(name):
+    return str(FOLDER / name)
+
+
+def wait_until(condition, what, seconds=10.0):
+    """Waits for something that has to come; returns what `condition` returned."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not after {seconds:g} s")
+        time.sleep(0.01)
+
+
+def run(*command, check=True, timeout=30):
+    """Runs a program to its end; its output is text."""
+    result = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
+    )
+    if check and result.returncode:
+        raise AssertionError(f"{' '.join(map(str, command))}: exit status {result.returncode}\n{result.stderr}")
+    return result
+
+
+class Program:
+    """A process in the background, whose output is kept."""
+
+    alive = []  # those of the test that runs
+
+    @classmethod
+    def kill_all(cls):
+        while cls.alive:
+            cls.alive.pop().kill()
+
+    def __init__(self, *command, pass_fds=()):
+        self.command = [str(word) for word in command]
+        self._log = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            self.command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT, pass_fds=pass_fds
+        )
+        self.pid = self._process.pid
+        self.alive.append(self)
+
+    def output(self):
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")
+
+    def running(self):
+        return self._process.poll() is None
+
+    @property
+    def status(self):
+        """Exit status; negative is the number of the signal; None while it runs."""
+        return self._process.poll()
+
+    def wait(self, seconds=10.0):
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self} still runs after {seconds:g} s\n{self.output()}") from None
+
+    def send(self, number):
+        os.kill(self.pid, number)
+
+    def stop(self, seconds=10.0):
+        """Asks it to end; a process that does not is an error."""
+        if self.running():
+            self.send(signal.SIGCONT)
+            self.send(signal.SIGTERM)
+        try:
+            return self.wait(seconds)
+        finally:
+            self.kill()
+
+    def kill(self):
+        if self.running():
+            self.send(signal.SIGKILL)
+        self._process.wait()
+
+    def files(self):
+        """Number of open files."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def resident_kib(self):
+        """Memory in use, in KiB, without what is shared with files."""
+        fields = dict(
+            line.split(":", 1) for line in pathlib.Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        )
+        return int(fields["RssAnon"].split()[0])
+
+    def __str__(self):
+        return f"{pathlib.Path(self.command[0]).name} (process {self.pid})"
