@@ -6,6 +6,8 @@
 //! (playback) or captured. The host's clock moves it; the audio thread asks for it at each wake-up,
 //! hands over the frames that are wanted, and sleeps until the position passes the next message.
 
+#[cfg(feature = "alsa")]
+pub mod alsa;
 pub mod clock;
 pub mod file;
 pub mod loopback;
@@ -109,8 +111,11 @@ pub trait Host: Send {
     /// When the position is expected to pass `position`; later than `now`.
     fn when(&self, stream: usize, position: u64, now: Nanos) -> Nanos;
 
-    /// When the host has to be served even if no message ends then.
+    /// When the host has to be served even if no message ends then, or even if it is stopped.
     fn upkeep(&self, stream: usize, now: Nanos) -> Option<Nanos>;
+
+    /// Called at wake-ups while the stream does not run.
+    fn rest(&mut self, _stream: usize, _now: Nanos) {}
 
     /// What went wrong with the stream since the last call.
     fn fault(&mut self, stream: usize) -> Option<HostError>;

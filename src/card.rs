@@ -119,6 +119,9 @@ impl Card {
         for ring in self.rings.iter_mut().flatten() {
             ring.announce(memory);
         }
+        for pcm in self.pcms.iter().filter(|pcm| pcm.state != State::Running) {
+            self.host.rest(pcm.id, now);
+        }
         self.report_faults();
     }
 

@@ -114,7 +114,7 @@ impl Pcm {
     /// When the stream has to be served next; `None` where only its driver can tell.
     pub fn deadline(&self, host: &dyn Host, now: Nanos) -> Option<Nanos> {
         if self.state != State::Running {
-            return None;
+            return host.upkeep(self.id, now);
         }
         let end = self.lane.front_end(host.cursor(self.id));
         let end = end.map(|end| host.when(self.id, end, now));

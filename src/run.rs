@@ -147,6 +147,22 @@ fn open_host(args: &Args) -> Result<Box<dyn Host>, RunError> {
     }
 }
 
+#[cfg(feature = "alsa")]
+fn open_alsa(args: &Args) -> Result<Box<dyn Host>, RunError> {
+    if args.playback_device.is_none() && args.capture_device.is_none() {
+        return Err(RunError::Missing(
+            "alsa",
+            "--playback-device, --capture-device or both",
+        ));
+    }
+    let (playback, capture) = (
+        args.playback_device.as_deref(),
+        args.capture_device.as_deref(),
+    );
+    Ok(Box::new(crate::audio::alsa::Alsa::new(playback, capture)))
+}
+
+#[cfg(not(feature = "alsa"))]
 fn open_alsa(_args: &Args) -> Result<Box<dyn Host>, RunError> {
     Err(RunError::NotBuilt("alsa"))
 }
