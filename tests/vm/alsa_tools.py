@@ -5,7 +5,6 @@ import pathlib
 import re
 import signal
 import tempfile
-import time
 
 from programs import Program, wait_until
 from sounds import Sound
@@ -21,7 +20,9 @@ class Player(Program):
         self._file = tempfile.NamedTemporaryFile(suffix=".raw")
         self._file.write(sound.data)
         self._file.flush()
-        options = ["--period-size", period] if period else []
+        # Without a count, aplay adds a period of silence at the end of a file of samples.
+        options = ["--samples", sound.frames]
+        options += ["--period-size", period] if period else []
         options += ["--buffer-size", buffer] if buffer else []
         options += ["--mmap"] if mmap else []
         self.seconds = sound.seconds
@@ -60,6 +61,13 @@ class Recorder(Program):
     def frames(self):
         return pathlib.Path(self._file.name).stat().st_size // self.layout.frame_bytes
 
+    def wait_for(self, frames):
+        wait_until(
+            lambda: self.frames() >= frames or not self.running(),
+            f"arecord: {frames} frames",
+            frames / self.layout.rate + 20,
+        )
+
     def finish(self, tail=0.2):
         """Records `tail` more seconds, ends, and returns the recording."""
         wanted = self.frames() + int(tail * self.layout.rate)
@@ -78,6 +86,15 @@ class Recorder(Program):
         )
 
 
-def settle(seconds):
-    """Lets time pass, where nothing can be waited for."""
-    time.sleep(seconds)
+def difference(expected, received, frame_bytes):
+    """Says what is wrong with sound that should start and end at once; None if nothing is."""
+    if expected == received:
+        return None
+    frame = next(
+        (i for i in range(0, len(expected), frame_bytes) if expected[i : i + frame_bytes] != received[i : i + frame_bytes]),
+        len(expected),
+    )
+    return (
+        f"{len(expected) // frame_bytes} frames in, {len(received) / frame_bytes:g} out, "
+        f"first difference at frame {frame // frame_bytes}"
+    )
