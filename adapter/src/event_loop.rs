@@ -246,3 +246,6 @@ fn add<'f>(files: &mut Vec<PollFd<'f>>, file: PollFd<'f>) -> usize {
     files.push(file);
     files.len() - 1
 }
+
+#[cfg(test)]
+mod tests;

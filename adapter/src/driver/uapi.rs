@@ -202,6 +202,18 @@ pub struct Request {
     pub payload: [u64; 34],
 }
 
+// Arrays of this length have no Default of their own.
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            id: 0,
+            kind: 0,
+            flags: 0,
+            payload: [0; 34],
+        }
+    }
+}
+
 /// Offset of `start.features` in [`Request`].
 pub const REQUEST_FEATURES: usize = 16;
 /// Offset of `config_write.offset` in [`Request`].

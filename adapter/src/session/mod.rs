@@ -5,7 +5,7 @@
 mod error;
 mod offer;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use nix::errno::Errno;
 use virtio_bindings::virtio_config::VIRTIO_F_ACCESS_PLATFORM;

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The event loop over the session's fake kernel device and scripted device process.
+
+use std::path::Path;
+use std::thread::{self, JoinHandle};
+
+use super::*;
+use crate::backend::Backend;
+use crate::driver::RequestKind;
+use crate::session::tests::fake_driver::{FakeDriver, wait_for};
+use crate::session::tests::scripted_device::{GET_VRING_BASE, Script, ScriptedDevice};
+use crate::session::{Offer, Overrides};
+
+const LIMIT: Duration = Duration::from_secs(5);
+const START: RequestKind = RequestKind::Start {
+    features: 1 << 32,
+    resume: false,
+};
+
+struct Running {
+    driver: FakeDriver,
+    device: ScriptedDevice,
+    ending: JoinHandle<Result<Ending, LoopError>>,
+}
+
+/// Runs an event loop in a thread, until the device is gone if there is a `limit` to that.
+fn running(limit: Option<Duration>) -> Running {
+    let (socket, device) = ScriptedDevice::start(Script {
+        config: vec![1; 8],
+        ..Script::default()
+    });
+    let driver = FakeDriver::new(1);
+    let kernel = driver.clone();
+    let ending = thread::spawn(move || {
+        let mut backend = Backend::negotiate(socket, 1, LIMIT).unwrap();
+        let device = "gpio".parse().unwrap();
+        let offer = Offer::ask(&mut backend, &device, &Overrides::default()).unwrap();
+        let mut session = Session::new(kernel, backend, &offer);
+        let signals = Signals::register().unwrap();
+        let mut event_loop = EventLoop::new(&mut session, &signals, None, String::new());
+        match limit {
+            None => event_loop.run(),
+            Some(limit) => event_loop.run_until_gone(limit),
+        }
+    });
+    Running {
+        driver,
+        device,
+        ending,
+    }
+}
+
+#[test]
+fn requests_and_config_changes_are_served_as_they_come() {
+    let Running {
+        driver,
+        device,
+        ending,
+    } = running(None);
+    driver.request(1, START);
+    assert_eq!(driver.wait_for_answer(1), Ok(()));
+    device.change_config(&[9; 8]);
+    let config = wait_for("the config", || driver.last_config());
+    assert_eq!(config, (0, vec![9; 8], true));
+    driver.request(2, RequestKind::Stop);
+    assert_eq!(driver.wait_for_answer(2), Ok(()));
+
+    device.close();
+    assert_eq!(ending.join().unwrap().unwrap(), Ending::BackendClosed);
+}
+
+#[test]
+fn a_device_that_is_destroyed_is_served_until_it_is_gone() {
+    let Running {
+        driver,
+        device,
+        ending,
+    } = running(None);
+    driver.request(1, START);
+    driver.wait_for_answer(1).unwrap();
+    driver.destroy();
+    thread::sleep(2 * DYING_PERIOD);
+    assert!(!ending.is_finished(), "an application may still use it");
+    driver.request_silently(2, RequestKind::Stop);
+    assert_eq!(driver.wait_for_answer(2), Ok(()));
+    assert!(device.codes().contains(&GET_VRING_BASE));
+    driver.go();
+    assert_eq!(ending.join().unwrap().unwrap(), Ending::Destroyed);
+}
+
+#[test]
+fn a_device_that_stays_open_is_waited_for_only_so_long() {
+    let Running { ending, .. } = running(Some(3 * DYING_PERIOD));
+    assert_eq!(ending.join().unwrap().unwrap(), Ending::StillOpen);
+}
+
+#[test]
+fn nothing_happens_while_nothing_happens() {
+    let Running {
+        driver,
+        device,
+        ending,
+    } = running(None);
+    driver.request(1, START);
+    driver.wait_for_answer(1).unwrap();
+    let looked = driver.times_looked();
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(
+        driver.times_looked(),
+        looked,
+        "the event loop has not slept"
+    );
+    device.close();
+    ending.join().unwrap().unwrap();
+}
+
+#[test]
+fn the_end_of_the_command_ends_it() {
+    let (socket, _device) = ScriptedDevice::start(Script::default());
+    let mut backend = Backend::negotiate(socket, 1, LIMIT).unwrap();
+    let offer = Offer::ask(&mut backend, &"rng".parse().unwrap(), &Overrides::default()).unwrap();
+    let mut session = Session::new(FakeDriver::new(1), backend, &offer);
+    let signals = Signals::register().unwrap();
+    // Ends by itself, whatever its arguments are.
+    let (mut process, _socket) =
+        DeviceProcess::start(Path::new("/bin/false"), &["ignored".into()]).unwrap();
+    let mut event_loop = EventLoop::new(&mut session, &signals, Some(&mut process), String::new());
+    match event_loop.run().unwrap() {
+        Ending::CommandEnded(status) => assert_eq!(status.code(), Some(1)),
+        other => panic!("{other:?}"),
+    }
+}
