@@ -38,6 +38,8 @@ static void vl_device_free_work(struct work_struct *work)
 {
 	struct vl_device *vl = container_of(work, struct vl_device, free_work);
 
+	/* One that DESTROY asked for while the last one was at work. */
+	cancel_work_sync(&vl->life_work);
 	cancel_delayed_work_sync(&vl->expire_work);
 	cancel_work_sync(&vl->hangup_work);
 	vl_memory_destroy(vl);
@@ -73,6 +75,9 @@ static void vl_device_probe_again(struct vl_device *vl)
 
 static void vl_device_remove(struct vl_device *vl)
 {
+	if (vl->removed)
+		return;
+	vl->removed = true;
 	/* May take as long as a user keeps the driver's device open. */
 	if (vl->registered)
 		unregister_virtio_device(&vl->vdev);

@@ -142,7 +142,8 @@ struct vl_device {
 
 	/* register, probe again, unregister: one after the other */
 	struct work_struct life_work;
-	bool registered;	/* life_work only */
+	bool registered;	/* both: life_work only */
+	bool removed;
 
 	spinlock_t lock;
 	struct vl_control *control;
