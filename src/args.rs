@@ -69,9 +69,9 @@ pub struct Args {
     #[arg(long, value_name = "HZ,...", value_delimiter = ',', value_parser = parse_rate)]
     pub rates: Vec<u32>,
 
-    /// null, file, loop: offer only these numbers of channels, as N or MIN-MAX.
-    #[arg(long, value_name = "N", default_value = "1-8", value_parser = parse_channels)]
-    pub channels: (u8, u8),
+    /// null, file, loop: offer only these numbers of channels, as N or MIN-MAX (1 to 8).
+    #[arg(long, value_name = "N", value_parser = parse_channels)]
+    pub channels: Option<(u8, u8)>,
 
     /// Log more; may be repeated.
     #[arg(short, long, action = clap::ArgAction::Count)]
@@ -147,7 +147,7 @@ mod tests {
         ];
         let args = Args::try_parse_from(line).unwrap();
         assert_eq!(args.formats, [pcm_format::S16, pcm_format::S24_3]);
-        assert_eq!((args.rates, args.channels), (vec![8000, 48_000], (1, 8)));
+        assert_eq!((args.rates, args.channels), (vec![8000, 48_000], None));
         assert_eq!(parse_channels("2"), Ok((2, 2)));
         for wrong in ["0", "9", "2-1", "1-9", "-", "x", "1-2-3"] {
             assert!(parse_channels(wrong).is_err(), "{wrong}");

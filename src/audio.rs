@@ -40,6 +40,7 @@ pub enum HostError {
         reason: &'static str,
     },
     /// An ALSA device cannot be used.
+    #[cfg(feature = "alsa")]
     #[error("ALSA device {device}: {step}: {reason}")]
     Alsa {
         /// Name of the PCM.

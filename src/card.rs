@@ -204,7 +204,8 @@ impl Card {
         memory: &GuestMemoryMmap,
         ring: &mut Ring,
     ) {
-        let decoder = &mut self.decoders[usize::from(queue == QUEUE_RX)];
+        let [playback, capture] = &mut self.decoders;
+        let decoder = if queue == QUEUE_TX { playback } else { capture };
         let arrival = decoder.decode(chain);
         let refused = Self::refusal(&mut self.pcms, queue, decoder, arrival);
         if let Some(status) = refused {
@@ -311,6 +312,7 @@ impl Card {
                 result = host.prepare(pcm.id, &params);
             }
             Event::Start => {
+                pcm.tally = Tally::default();
                 if let Some(ring) = &mut ring {
                     pcm.serve(host, memory, ring, now);
                 }
@@ -351,3 +353,6 @@ impl Card {
         Status::Ok
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,7 +84,7 @@ impl Card {
         if queue == QUEUE_CONTROL {
             return 0;
         }
-        let held: usize = pcms().map(|pcm| pcm.lane.len()).sum();
+        let held: usize = pcms().map(|pcm| pcm.lane.held()).sum();
         let held = u16::try_from(held).unwrap_or(u16::MAX);
         let newest = (1..=held).all(|back| {
             let head = ring.taken_before(memory.map(), back);

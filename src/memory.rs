@@ -6,7 +6,9 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
 use vhost::vhost_user::message::VhostUserMemoryRegion;
-use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
+use vm_memory::{
+    FileOffset, GuestAddress, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion,
+};
 
 /// Why a memory table cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +20,12 @@ pub enum MemoryError {
         region: usize,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// A region reaches beyond its file: touching what is behind would kill this process.
+    #[error("memory region {region} is longer than its file")]
+    Short {
+        /// Place in the table.
+        region: usize,
     },
     /// A region cannot be mapped.
     #[error("memory region {region}: {reason}")]
@@ -62,6 +70,10 @@ impl Memory {
                 .map_err(|source| MemoryError::Stat { region, source })?;
             let (guest, size) = (entry.guest_phys_addr, entry.memory_size);
             let fail = |reason: String| MemoryError::Map { region, reason };
+            let end = entry.mmap_offset.checked_add(size);
+            if stat.is_file() && end.is_none_or(|end| end > stat.len()) {
+                return Err(MemoryError::Short { region });
+            }
             let length = usize::try_from(size).map_err(|error| fail(error.to_string()))?;
             let offset = FileOffset::new(file, entry.mmap_offset);
             let map = MmapRegion::from_file(offset, length).map_err(|e| fail(e.to_string()))?;
@@ -77,7 +89,7 @@ impl Memory {
             };
             regions.push((identity, entry.user_addr));
         }
-        maps.sort_by_key(|map| vm_memory::GuestMemoryRegion::start_addr(map));
+        maps.sort_by_key(GuestMemoryRegion::start_addr);
         let map = GuestMemoryMmap::from_regions(maps)
             .map_err(|error| MemoryError::Table(error.to_string()))?;
         Ok(Self { map, regions })
@@ -111,5 +123,56 @@ impl Memory {
             all
         };
         identities(self) == identities(other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(size: u64) -> File {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(size).unwrap();
+        file
+    }
+
+    fn region(guest: u64, size: u64, user: u64) -> VhostUserMemoryRegion {
+        VhostUserMemoryRegion {
+            guest_phys_addr: guest,
+            memory_size: size,
+            user_addr: user,
+            mmap_offset: 0,
+        }
+    }
+
+    #[test]
+    fn addresses_of_the_frontend_are_translated() {
+        let table = [region(0x10_0000, 0x1000, 0x5000), region(0, 0x1000, 0x9000)];
+        let memory = Memory::new(&table, vec![file(0x1000), file(0x1000)]).unwrap();
+        assert_eq!(memory.guest_address(0x5000), Some(GuestAddress(0x10_0000)));
+        assert_eq!(memory.guest_address(0x9fff), Some(GuestAddress(0xfff)));
+        for outside in [0, 0x4fff, 0x6000, 0xa000, u64::MAX] {
+            assert_eq!(memory.guest_address(outside), None, "{outside:#x}");
+        }
+    }
+
+    #[test]
+    fn the_same_file_is_the_same_memory_wherever_the_frontend_maps_it() {
+        let shared = file(0x2000);
+        let map = |file: &File, size, user| {
+            Memory::new(&[region(0, size, user)], vec![file.try_clone().unwrap()]).unwrap()
+        };
+        let memory = map(&shared, 0x2000, 0x1000);
+        assert!(memory.is_same(&map(&shared, 0x2000, 0x7000)));
+        assert!(!memory.is_same(&map(&shared, 0x1000, 0x1000)));
+        assert!(!memory.is_same(&map(&file(0x2000), 0x2000, 0x1000)));
+    }
+
+    #[test]
+    fn regions_that_do_not_fit_are_refused() {
+        assert!(Memory::new(&[region(0, 0x2000, 0)], vec![file(0x1000)]).is_err());
+        let overlapping = [region(0, 0x1000, 0), region(0x800, 0x1000, 0x8000)];
+        assert!(Memory::new(&overlapping, vec![file(0x1000), file(0x1000)]).is_err());
+        assert!(Memory::new(&[region(u64::MAX - 1, 0x1000, 0)], vec![file(0x1000)]).is_err());
     }
 }

@@ -126,7 +126,6 @@ impl Pcm {
     /// # Errors
     /// The host does not start.
     pub fn start(&mut self, host: &mut dyn Host, now: Nanos) -> Result<(), HostError> {
-        self.tally = Tally::default();
         host.start(self.id, now)
     }
 

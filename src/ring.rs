@@ -111,8 +111,9 @@ impl Ring {
     pub fn adopt(&mut self, setup: Setup) {
         self.enabled = setup.enabled;
         self.kick = setup.kick;
-        self.call = setup.call;
         self.err = setup.err;
+        // A frontend may name the eventfd for interrupts later; until then the old one is right.
+        self.call = setup.call.or(self.call.take());
         self.announce_anyway();
     }
 

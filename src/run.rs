@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
 
-use crate::args::{Args, HostKind};
+use crate::args::{Args, HostKind, MAX_CHANNELS};
 use crate::audio::clock::Clocked;
 use crate::audio::file::{Files, PLAYBACK_FORMATS};
 use crate::audio::loopback::Loopback;
@@ -39,7 +39,11 @@ pub enum RunError {
     /// A host option is missing.
     #[error("--host {0} needs {1}")]
     Missing(&'static str, &'static str),
+    /// An option has no effect on this host.
+    #[error("{0} does nothing with --host {1}; see --help")]
+    Misplaced(&'static str, &'static str),
     /// The host is not built in.
+    #[cfg(not(feature = "alsa"))]
     #[error("--host {0} is not built into this program; build it with --features {0}")]
     NotBuilt(&'static str),
     /// The device cannot be started.
@@ -70,6 +74,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         println!("{{\n  \"type\": \"sound\",\n  \"features\": []\n}}");
         return Ok(());
     }
+    check_options(args)?;
     // First of all: it has to come before anything is opened.
     let inherited = match args.fd {
         Some(fd) => Some(inherited::connected_socket(fd).map_err(|error| RunError::Fd(fd, error))?),
@@ -101,6 +106,32 @@ fn signals() -> io::Result<UnixStream> {
     Ok(reader)
 }
 
+/// Refuses options that the chosen host would ignore.
+fn check_options(args: &Args) -> Result<(), RunError> {
+    let (name, alsa, file) = match args.host {
+        HostKind::Null => ("null", false, false),
+        HostKind::File => ("file", false, true),
+        HostKind::Loop => ("loop", false, false),
+        HostKind::Alsa => ("alsa", true, false),
+    };
+    let options = [
+        ("--playback-device", args.playback_device.is_some(), alsa),
+        ("--capture-device", args.capture_device.is_some(), alsa),
+        ("--playback-file", args.playback_file.is_some(), file),
+        ("--capture-file", args.capture_file.is_some(), file),
+        ("--formats", !args.formats.is_empty(), !alsa),
+        ("--rates", !args.rates.is_empty(), !alsa),
+        ("--channels", args.channels.is_some(), !alsa),
+    ];
+    match options
+        .into_iter()
+        .find(|(_, given, useful)| *given && !useful)
+    {
+        Some((option, ..)) => Err(RunError::Misplaced(option, name)),
+        None => Ok(()),
+    }
+}
+
 /// What a host without a card of its own offers.
 fn offer(args: &Args, direction: Direction, formats: &[pcm_format::Format]) -> PcmInfo {
     let wanted =
@@ -119,8 +150,8 @@ fn offer(args: &Args, direction: Direction, formats: &[pcm_format::Format]) -> P
             .iter()
             .fold(0, |bits, &rate| bits | pcm_format::rate_bit(rate)),
         direction,
-        channels_min: args.channels.0,
-        channels_max: args.channels.1,
+        channels_min: args.channels.map_or(1, |(min, _)| min),
+        channels_max: args.channels.map_or(MAX_CHANNELS, |(_, max)| max),
     }
 }
 

@@ -66,7 +66,7 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder for tx (playback) or rx (capture) messages.
     pub fn new(direction: Direction) -> Self {
-        let segments = Vec::with_capacity(usize::from(MAX_SIZE) + 1);
+        let segments = Vec::with_capacity(usize::from(MAX_SIZE) + 2);
         Self {
             direction,
             segments,
@@ -109,8 +109,13 @@ impl Decoder {
                     continue;
                 }
             }
-            if length > 0 && self.segments.len() < self.segments.capacity() {
-                self.segments.push(Segment { address, length });
+            if length > 0 {
+                // Only a table of indirect descriptors, which nobody offered, can be that long.
+                let room = self.segments.len() <= usize::from(MAX_SIZE);
+                reachable &= room;
+                if room {
+                    self.segments.push(Segment { address, length });
+                }
             }
         }
         let answerable = writable >= PCM_STATUS_SIZE as u64;
@@ -230,13 +235,8 @@ impl Lane {
     }
 
     /// How many messages are held.
-    pub fn len(&self) -> usize {
+    pub fn held(&self) -> usize {
         self.messages.len()
-    }
-
-    /// Whether no message is held.
-    pub fn is_empty(&self) -> bool {
-        self.messages.is_empty()
     }
 
     /// Whether a message with this first descriptor is held.

@@ -2,14 +2,11 @@
 //! The wire format of the virtio sound device (virtio 1.3, 5.14): raw numbers become enums here and
 //! nowhere else. Imports nothing from this crate.
 
-/// Virtio device id of a sound device.
-pub const DEVICE_ID: u32 = 25;
-/// How many queues a sound device has (5.14.2).
+/// How many queues a sound device has (5.14.2). Queue 1 is for events, of which this device has none
+/// to send: it has no jacks and no control elements.
 pub const QUEUES: usize = 4;
 /// Control requests and their responses.
 pub const QUEUE_CONTROL: usize = 0;
-/// Notifications from the device.
-pub const QUEUE_EVENT: usize = 1;
 /// Playback messages.
 pub const QUEUE_TX: usize = 2;
 /// Capture messages.

@@ -112,6 +112,7 @@ impl Alsa {
             return;
         };
         stream.base = hardware.position();
+        stream.resume_at = stream.base;
         stream.complain(error);
         let Some(params) = stream.params else { return };
         // Null never fails.

@@ -352,3 +352,170 @@ impl Medium for Files {
         self.faults.get_mut(stream).and_then(Option::take)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pcm_format::{FLOAT, S16, S24, S24_3, S32, U8};
+
+    const OFFERED: PcmInfo = PcmInfo {
+        formats: u64::MAX,
+        rates: u64::MAX,
+        direction: Direction::Playback,
+        channels_min: 1,
+        channels_max: 8,
+    };
+
+    fn params(format: Format, channels: u8) -> Params {
+        let frame_bytes = u32::from(format.bytes) * u32::from(channels);
+        let (buffer_bytes, period_bytes) = (400 * frame_bytes, 100 * frame_bytes);
+        Params {
+            format,
+            rate: 48_000,
+            channels,
+            buffer_bytes,
+            period_bytes,
+        }
+    }
+
+    fn player(path: &Path) -> Files {
+        Files::new(Some(path), None, OFFERED).unwrap()
+    }
+
+    fn play(files: &mut Files, frames: u64, samples: &[u8]) {
+        let mut at = 0;
+        files.write(0, frames, &mut |room| {
+            room.copy_from_slice(&samples[at..at + room.len()]);
+            at += room.len();
+        });
+        assert_eq!(at, samples.len());
+    }
+
+    fn samples(length: usize) -> Vec<u8> {
+        (0..length)
+            .map(|byte| (byte * 7 + byte / 251) as u8)
+            .collect()
+    }
+
+    #[test]
+    fn every_format_is_written_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        for format in [U8, S16, S24_3, S32, FLOAT] {
+            for channels in [1, 2, 6, 8] {
+                let path = folder.path().join("x.wav");
+                let mut files = player(&path);
+                let params = params(format, channels);
+                files.prepare(0, &params).unwrap();
+                let sound = samples(3000 * params.frame_bytes() as usize);
+                play(&mut files, 3000, &sound);
+                files.settle(0);
+                let (layout, data) = load(&path).unwrap();
+                assert_eq!(
+                    (layout.format, layout.channels, data),
+                    (format, channels, sound)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_low_24_bits_of_32_are_written_as_24() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.wav");
+        let mut files = player(&path);
+        files.prepare(0, &params(S24, 1)).unwrap();
+        play(&mut files, 2, &[1, 2, 3, 0, 4, 5, 0x86, 0xff]);
+        files.settle(0);
+        let mut reader = hound::WavReader::open(&path).unwrap();
+        assert_eq!(reader.spec().bits_per_sample, 24);
+        let read: Vec<i32> = reader.samples().map(Result::unwrap).collect();
+        assert_eq!(read, [0x03_0201, 0x86_0504 - 0x100_0000]);
+    }
+
+    #[test]
+    fn equal_parameters_go_on_in_the_file_and_others_start_a_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.wav");
+        let mut files = player(&path);
+        // Nothing is written between these two: the file takes the second layout.
+        files.prepare(0, &params(U8, 1)).unwrap();
+        files.prepare(0, &params(S16, 1)).unwrap();
+        play(&mut files, 2, &[1, 2, 3, 4]);
+        files.release(0);
+        files.prepare(0, &params(S16, 1)).unwrap();
+        play(&mut files, 1, &[5, 6]);
+        files.release(0);
+        files.prepare(0, &params(S16, 2)).unwrap();
+        play(&mut files, 1, &[7, 8, 9, 10]);
+        files.release(0);
+        assert_eq!(load(&path).unwrap().1, [1, 2, 3, 4, 5, 6]);
+        assert_eq!(
+            load(&folder.path().join("out-2.wav")).unwrap().1,
+            [7, 8, 9, 10]
+        );
+        assert!(!folder.path().join("out-3.wav").exists());
+    }
+
+    #[test]
+    fn a_file_is_readable_while_it_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.wav");
+        let mut files = player(&path);
+        files.prepare(0, &params(U8, 1)).unwrap();
+        assert_eq!(load(&path).unwrap().1, []);
+        // A second and a half of sound; the header is written after the first.
+        play(&mut files, 48_128, &samples(48_128));
+        play(&mut files, 24_000, &samples(24_000));
+        assert_eq!(load(&path).unwrap().1.len(), 48_128);
+    }
+
+    #[test]
+    fn a_captured_file_starts_over_at_prepare_and_ends_in_silence() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("in.wav");
+        let layout = Layout {
+            format: U8,
+            rate: 48_000,
+            channels: 2,
+        };
+        let mut file = wav::header(layout, 6).unwrap().to_vec();
+        file.extend([1, 2, 3, 4, 5, 6]);
+        std::fs::write(&path, &file).unwrap();
+        let mut files = Files::new(None, Some(&path), OFFERED).unwrap();
+        let info = files.streams()[0];
+        assert_eq!(
+            (info.formats, info.direction),
+            (U8.bit(), Direction::Capture)
+        );
+        assert_eq!((info.channels_min, info.channels_max), (2, 2));
+        for _ in 0..2 {
+            files.prepare(0, &params(U8, 2)).unwrap();
+            let mut heard = Vec::new();
+            files.read(0, 2, &mut |part| heard.extend_from_slice(part));
+            files.read(0, 3, &mut |part| heard.extend_from_slice(part));
+            assert_eq!(heard, [1, 2, 3, 4, 5, 6, 128, 128, 128, 128]);
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_reported_and_stops_nothing() {
+        let mut files = player(Path::new("/dev/full"));
+        assert!(files.prepare(0, &params(U8, 1)).is_err());
+        play(&mut files, 2, &[1, 2]);
+        assert!(Files::new(None, Some(Path::new("/nonexistent.wav")), OFFERED).is_err());
+        assert!(Files::new(None, Some(Path::new("/dev/null")), OFFERED).is_err());
+    }
+
+    #[test]
+    fn numbers_go_before_the_extension() {
+        assert_eq!(
+            numbered(Path::new("/a/b.c.wav"), 1),
+            Path::new("/a/b.c.wav")
+        );
+        assert_eq!(
+            numbered(Path::new("/a/b.c.wav"), 2),
+            Path::new("/a/b.c-2.wav")
+        );
+        assert_eq!(numbered(Path::new("out"), 3), Path::new("out-3"));
+    }
+}

@@ -26,6 +26,7 @@ pub struct Loopback {
     /// Offset of the oldest byte, and how many bytes there are; whole frames always.
     start: usize,
     length: usize,
+    playing: bool,
     capturing: bool,
 }
 
@@ -39,6 +40,7 @@ impl Loopback {
             ring: vec![0; RING_BYTES].into(),
             start: 0,
             length: 0,
+            playing: false,
             capturing: false,
         }
     }
@@ -93,6 +95,7 @@ impl Medium for Loopback {
     }
 
     fn started(&mut self, stream: usize) {
+        self.playing |= stream == PLAYBACK;
         self.capturing |= stream == CAPTURE;
     }
 
@@ -100,6 +103,8 @@ impl Medium for Loopback {
         if stream == CAPTURE {
             self.capturing = false;
             self.clear();
+        } else {
+            self.playing = false;
         }
     }
 
@@ -133,22 +138,26 @@ impl Medium for Loopback {
     }
 
     fn read(&mut self, stream: usize, frames: u64, drain: &mut dyn FnMut(&[u8])) {
-        let mut left = frames;
-        if let Some(frame_bytes) = self.frame_bytes() {
-            let size = self.ring_size(frame_bytes);
-            while left > 0 && self.length > 0 {
-                let wanted = usize::try_from(left)
-                    .unwrap_or(usize::MAX)
-                    .saturating_mul(frame_bytes);
-                let run = self.length.min(size - self.start).min(wanted);
-                drain(self.ring.get(self.start..self.start + run).unwrap_or(&[]));
-                self.start = (self.start + run) % size;
-                self.length -= run;
-                left -= (run / frame_bytes) as u64;
-            }
+        let frame_bytes = self.frame_bytes().unwrap_or(1);
+        let mut sound = frames.min((self.length / frame_bytes) as u64);
+        let silence = frames - sound;
+        // What is played now reaches up to now, what was played before a stop came first.
+        if let Some(source) = self.silence.get(stream).filter(|_| self.playing) {
+            source.give(silence, drain);
         }
-        if let Some(silence) = self.silence.get(stream) {
-            silence.give(left, drain);
+        let size = self.ring_size(frame_bytes);
+        while sound > 0 {
+            let wanted = usize::try_from(sound)
+                .unwrap_or(usize::MAX)
+                .saturating_mul(frame_bytes);
+            let run = (size - self.start).min(wanted);
+            drain(self.ring.get(self.start..self.start + run).unwrap_or(&[]));
+            self.start = (self.start + run) % size;
+            self.length -= run;
+            sound -= (run / frame_bytes) as u64;
+        }
+        if let Some(source) = self.silence.get(stream).filter(|_| !self.playing) {
+            source.give(silence, drain);
         }
     }
 
@@ -167,5 +176,136 @@ impl Medium for Loopback {
 
     fn fault(&mut self, _stream: usize) -> Option<HostError> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::clock::Clocked;
+    use super::super::{Host, Nanos};
+    use super::*;
+    use crate::pcm_format;
+    use crate::wire::Direction;
+
+    fn info(direction: Direction) -> PcmInfo {
+        let (formats, rates) = (u64::MAX, u64::MAX);
+        PcmInfo {
+            formats,
+            rates,
+            direction,
+            channels_min: 1,
+            channels_max: 8,
+        }
+    }
+
+    fn loopback() -> Clocked<Loopback> {
+        Clocked::new(Loopback::new([
+            info(Direction::Playback),
+            info(Direction::Capture),
+        ]))
+    }
+
+    fn params(rate: u32) -> Params {
+        Params {
+            format: pcm_format::S24_3,
+            rate,
+            channels: 1,
+            buffer_bytes: 1200,
+            period_bytes: 300,
+        }
+    }
+
+    /// Serves both streams at `now`, as the audio thread does; what is played counts up from 1.
+    fn serve(host: &mut Clocked<Loopback>, now: Nanos, next: &mut u32, heard: &mut Vec<u32>) {
+        let due = host.progress(PLAYBACK, now).ready;
+        host.write(PLAYBACK, due, &mut |room| {
+            for sample in room.chunks_mut(3) {
+                sample.copy_from_slice(&next.to_le_bytes()[..3]);
+                *next += 1;
+            }
+        });
+        let due = host.progress(CAPTURE, now).ready;
+        host.read(CAPTURE, due, &mut |part| {
+            heard.extend(
+                part.chunks(3)
+                    .map(|s| u32::from_le_bytes([s[0], s[1], s[2], 0])),
+            );
+        });
+    }
+
+    #[test]
+    fn not_a_frame_is_lost_or_repeated_at_any_pace() {
+        for rate in [44_100, 48_000] {
+            let mut host = loopback();
+            let (mut next, mut heard) = (1, Vec::new());
+            host.prepare(PLAYBACK, &params(rate)).unwrap();
+            host.prepare(CAPTURE, &params(rate)).unwrap();
+            host.start(CAPTURE, 1_000_003).unwrap();
+            host.start(PLAYBACK, 5_123_457).unwrap();
+            let mut now = 5_200_000;
+            for step in 0..5000u64 {
+                serve(&mut host, now, &mut next, &mut heard);
+                now += 1 + step * 7919 % 3_000_000;
+            }
+            let silence = heard.iter().take_while(|&&sample| sample == 0).count();
+            let sound = &heard[silence..];
+            assert!(sound.len() > 100_000);
+            assert!(
+                sound
+                    .iter()
+                    .zip(1..)
+                    .all(|(&heard, played)| heard == played)
+            );
+        }
+    }
+
+    #[test]
+    fn a_hole_in_playback_is_captured_as_silence_of_its_length() {
+        let mut host = loopback();
+        host.prepare(PLAYBACK, &params(48_000)).unwrap();
+        host.prepare(CAPTURE, &params(48_000)).unwrap();
+        host.start(PLAYBACK, 0).unwrap();
+        host.start(CAPTURE, 0).unwrap();
+        let (mut next, mut heard) = (1, Vec::new());
+        serve(&mut host, 1_000_000, &mut next, &mut heard);
+        assert_eq!(host.starve(PLAYBACK, 48, 2_000_000), 48);
+        serve(&mut host, 3_000_000, &mut next, &mut heard);
+        let expected: Vec<u32> = (1..=48)
+            .chain(std::iter::repeat_n(0, 48))
+            .chain(49..=96)
+            .collect();
+        assert_eq!(heard, expected);
+    }
+
+    #[test]
+    fn different_parameters_capture_silence() {
+        let mut host = loopback();
+        host.prepare(PLAYBACK, &params(48_000)).unwrap();
+        host.prepare(CAPTURE, &params(44_100)).unwrap();
+        host.start(PLAYBACK, 0).unwrap();
+        host.start(CAPTURE, 0).unwrap();
+        let (mut next, mut heard) = (1, Vec::new());
+        serve(&mut host, 1_000_000_000, &mut next, &mut heard);
+        assert_eq!(heard, vec![0; 44_100]);
+    }
+
+    #[test]
+    fn a_capturing_side_that_sleeps_loses_the_oldest_frames() {
+        let mut host = loopback();
+        host.prepare(PLAYBACK, &params(48_000)).unwrap();
+        host.prepare(CAPTURE, &params(48_000)).unwrap();
+        host.start(PLAYBACK, 0).unwrap();
+        host.start(CAPTURE, 0).unwrap();
+        let mut next = 1u32;
+        let room = (RING_BYTES / 3) as u64;
+        host.write(PLAYBACK, room + 5, &mut |room| {
+            for sample in room.chunks_mut(3) {
+                sample.copy_from_slice(&next.to_le_bytes()[..3]);
+                next += 1;
+            }
+        });
+        let mut heard = Vec::new();
+        host.read(CAPTURE, 2, &mut |part| heard.extend_from_slice(part));
+        assert_eq!(heard, [6, 0, 0, 7, 0, 0]);
     }
 }

@@ -1,0 +1,591 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The card under a driver made of memory, with a clock that stands until it is told the time.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use vhost::vhost_user::message::VhostUserMemoryRegion;
+use vm_memory::{Bytes, GuestAddress};
+
+use super::*;
+use crate::audio::clock::{Clocked, Medium};
+use crate::pcm_format;
+use crate::ring::Setup;
+
+const SIZE: u16 = 64;
+const MEMORY: u64 = 1 << 20;
+const SECOND: Nanos = 1_000_000_000;
+/// 48 kHz, S16, mono: 96 bytes are one millisecond.
+const MILLISECOND: Nanos = 1_000_000;
+const PERIOD: u32 = 960;
+
+/// Records what is played and captures a running number.
+struct Probe {
+    infos: Vec<PcmInfo>,
+    played: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
+    next: u16,
+}
+
+impl Medium for Probe {
+    fn streams(&self) -> &[PcmInfo] {
+        &self.infos
+    }
+    fn prepare(&mut self, _stream: usize, _params: &Params) -> Result<(), HostError> {
+        Ok(())
+    }
+    fn settle(&mut self, _stream: usize) {}
+    fn release(&mut self, _stream: usize) {}
+    fn write(&mut self, _stream: usize, frames: u64, fill: &mut dyn FnMut(&mut [u8])) {
+        let mut samples = vec![0; frames as usize * 2];
+        fill(&mut samples);
+        self.played.lock().unwrap().extend(samples);
+    }
+    fn read(&mut self, _stream: usize, frames: u64, drain: &mut dyn FnMut(&[u8])) {
+        for _ in 0..frames {
+            drain(&self.next.to_le_bytes());
+            self.next = self.next.wrapping_add(1);
+        }
+    }
+    fn starve(&mut self, _stream: usize, _frames: u64) {}
+    fn fault(&mut self, _stream: usize) -> Option<HostError> {
+        None
+    }
+}
+
+/// A driver, and the card that it drives.
+struct Bench {
+    card: Card,
+    memory: Arc<Memory>,
+    file: File,
+    played: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
+    added: [u16; QUEUES],
+    seen: [u16; QUEUES],
+    calls: Vec<File>,
+    time: Nanos,
+    next_buffer: u64,
+    _reports: Receiver<Report>,
+}
+
+fn eventfd() -> File {
+    let fd = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK).unwrap();
+    File::from(fd.as_fd().try_clone_to_owned().unwrap())
+}
+
+fn map(file: &File) -> Arc<Memory> {
+    let region = VhostUserMemoryRegion {
+        guest_phys_addr: 0,
+        memory_size: MEMORY,
+        user_addr: 0x7000_0000,
+        mmap_offset: 0,
+    };
+    Arc::new(Memory::new(&[region], vec![file.try_clone().unwrap()]).unwrap())
+}
+
+/// Descriptor table, available ring and used ring of a queue.
+fn place(queue: usize) -> [u64; 3] {
+    let start = 0x1000 + queue as u64 * 0x1000;
+    [start, start + 0x400, start + 0x800]
+}
+
+impl Bench {
+    fn new() -> Self {
+        let info = |direction| PcmInfo {
+            formats: pcm_format::S16.bit(),
+            rates: pcm_format::rate_bit(48_000),
+            direction,
+            channels_min: 1,
+            channels_max: 1,
+        };
+        let played = std::sync::Arc::default();
+        let infos = vec![info(Direction::Playback), info(Direction::Capture)];
+        let probe = Probe {
+            infos,
+            played: std::sync::Arc::clone(&played),
+            next: 0,
+        };
+        let (sender, reports) = sync_channel(64);
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(MEMORY).unwrap();
+        let mut bench = Self {
+            card: Card::new(Box::new(Clocked::new(probe)), Vec::new(), sender),
+            memory: map(&file),
+            file,
+            played,
+            added: [0; QUEUES],
+            seen: [0; QUEUES],
+            calls: Vec::new(),
+            time: SECOND,
+            next_buffer: 0x1_0000,
+            _reports: reports,
+        };
+        bench.calls = (0..QUEUES).map(|_| eventfd()).collect();
+        for queue in 0..QUEUES {
+            bench.start_ring(queue, 0);
+        }
+        bench
+    }
+
+    fn start_ring(&mut self, queue: usize, base: u16) {
+        let [desc, avail, used] = place(queue).map(GuestAddress);
+        let setup = Setup {
+            size: SIZE,
+            desc,
+            avail,
+            used,
+            base,
+            event_idx: true,
+            enabled: true,
+            kick: Some(eventfd()),
+            call: Some(self.calls[queue].try_clone().unwrap()),
+            err: None,
+        };
+        self.card
+            .start_ring(queue, setup, &self.memory, self.time)
+            .unwrap();
+        self.calls(queue);
+    }
+
+    /// Goes on to `millis` milliseconds after the first second, and wakes the card.
+    fn at(&mut self, millis: u64) {
+        self.time = SECOND + millis * MILLISECOND;
+        self.wake();
+    }
+
+    fn wake(&mut self) {
+        self.card.serve(self.time);
+        self.card.listen();
+    }
+
+    fn deadline(&self) -> Option<u64> {
+        let millis = |time: Nanos| (time - SECOND).div_ceil(MILLISECOND);
+        self.card.deadline(self.time).map(millis)
+    }
+
+    fn buffer(&mut self, length: usize) -> u64 {
+        let at = self.next_buffer;
+        self.next_buffer += (length as u64).next_multiple_of(64);
+        at
+    }
+
+    /// Queues a chain of (address, length, writable); returns its first descriptor.
+    fn add(&mut self, queue: usize, chain: &[(u64, u32, bool)]) -> u16 {
+        let [desc, avail, _] = place(queue);
+        let first = (self.added[queue] * 4) % SIZE;
+        for (index, (address, length, writable)) in (0u16..).zip(chain) {
+            let last = usize::from(index) + 1 == chain.len();
+            let flags = u16::from(!last) | if *writable { 2 } else { 0 };
+            let mut bytes = address.to_le_bytes().to_vec();
+            bytes.extend(length.to_le_bytes());
+            bytes.extend(flags.to_le_bytes());
+            bytes.extend((first + index + 1).to_le_bytes());
+            let at = desc + 16 * u64::from(first + index);
+            self.write(at, &bytes);
+        }
+        let slot = self.added[queue] % SIZE;
+        self.write(avail + 4 + 2 * u64::from(slot), &first.to_le_bytes());
+        self.added[queue] = self.added[queue].wrapping_add(1);
+        let index = self.added[queue];
+        self.write(avail + 2, &index.to_le_bytes());
+        first
+    }
+
+    fn write(&self, at: u64, bytes: &[u8]) {
+        self.memory
+            .map()
+            .write_slice(bytes, GuestAddress(at))
+            .unwrap();
+    }
+
+    fn read(&self, at: u64, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.memory
+            .map()
+            .read_slice(&mut bytes, GuestAddress(at))
+            .unwrap();
+        bytes
+    }
+
+    fn word(&self, at: u64) -> u16 {
+        u16::from_le_bytes(self.read(at, 2).try_into().unwrap())
+    }
+
+    /// What has been given back since the last look: (first descriptor, length).
+    fn used(&mut self, queue: usize) -> Vec<(u16, u32)> {
+        let [_, avail, used] = place(queue);
+        let mut back = Vec::new();
+        while self.seen[queue] != self.word(used + 2) {
+            let at = used + 4 + 8 * u64::from(self.seen[queue] % SIZE);
+            let length = u32::from_le_bytes(self.read(at + 4, 4).try_into().unwrap());
+            back.push((self.word(at), length));
+            self.seen[queue] = self.seen[queue].wrapping_add(1);
+        }
+        // used_event: interrupt at the next one.
+        self.write(
+            avail + 4 + 2 * u64::from(SIZE),
+            &self.seen[queue].to_le_bytes(),
+        );
+        back
+    }
+
+    /// How often the driver was interrupted since the last look.
+    fn calls(&mut self, queue: usize) -> u64 {
+        let mut count = [0; 8];
+        let call = self.calls[queue].read(&mut count);
+        if call.is_ok() {
+            u64::from_ne_bytes(count)
+        } else {
+            0
+        }
+    }
+
+    /// Whether the driver would kick for its next message.
+    fn would_kick(&self, queue: usize) -> bool {
+        let [_, _, used] = place(queue);
+        self.word(used + 4 + 8 * u64::from(SIZE)) == self.added[queue]
+    }
+
+    /// Sends a control request and returns the status of its response.
+    fn request(&mut self, words: &[u32]) -> u32 {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let (request, response) = (self.buffer(bytes.len()), self.buffer(4));
+        self.write(request, &bytes);
+        let head = self.add(
+            QUEUE_CONTROL,
+            &[(request, bytes.len() as u32, false), (response, 4, true)],
+        );
+        self.wake();
+        assert_eq!(self.used(QUEUE_CONTROL), [(head, 4)]);
+        u32::from_le_bytes(self.read(response, 4).try_into().unwrap())
+    }
+
+    /// SET_PARAMS: S16, 48 kHz, mono, four periods; then PREPARE.
+    fn prepare(&mut self, stream: u32) {
+        let format = u32::from_le_bytes([1, 5, 7, 0]);
+        assert_eq!(
+            self.request(&[0x101, stream, 4 * PERIOD, PERIOD, 0, format]),
+            OK
+        );
+        assert_eq!(self.request(&[0x102, stream]), OK);
+    }
+
+    /// Queues one period whose samples are all `value`; returns its head and its status' address.
+    fn play(&mut self, value: u8) -> (u16, u64) {
+        let (xfer, data, status) = (self.buffer(4), self.buffer(PERIOD as usize), self.buffer(8));
+        self.write(xfer, &0u32.to_le_bytes());
+        self.write(data, &[value; PERIOD as usize]);
+        let chain = [(xfer, 4, false), (data, PERIOD, false), (status, 8, true)];
+        (self.add(QUEUE_TX, &chain), status)
+    }
+
+    /// Queues room for one period; returns its head and where its samples go.
+    fn capture(&mut self) -> (u16, u64) {
+        let (xfer, data) = (self.buffer(4), self.buffer(PERIOD as usize + 8));
+        self.write(xfer, &1u32.to_le_bytes());
+        (
+            self.add(QUEUE_RX, &[(xfer, 4, false), (data, PERIOD + 8, true)]),
+            data,
+        )
+    }
+
+    fn played(&self) -> Vec<u8> {
+        self.played.lock().unwrap().clone()
+    }
+}
+
+const OK: u32 = 0x8000;
+const BAD: u32 = 0x8001;
+
+#[test]
+fn a_message_comes_back_when_it_has_been_heard_not_when_it_was_copied() {
+    let mut bench = Bench::new();
+    bench.prepare(0);
+    let (first, _) = bench.play(1);
+    let (second, _) = bench.play(2);
+    assert_eq!(bench.request(&[0x104, 0]), OK);
+    assert_eq!(bench.deadline(), Some(10));
+    bench.at(9);
+    assert_eq!(bench.used(QUEUE_TX), []);
+    assert_eq!(bench.played(), [1; 864]);
+    bench.at(10);
+    assert_eq!(bench.used(QUEUE_TX), [(first, 8)]);
+    assert_eq!(bench.deadline(), Some(20));
+    bench.at(20);
+    assert_eq!(bench.used(QUEUE_TX), [(second, 8)]);
+    assert_eq!(bench.played(), [[1; 960], [2; 960]].concat());
+    assert_eq!(bench.deadline(), None);
+}
+
+#[test]
+fn what_the_driver_still_changes_in_a_queued_message_is_heard() {
+    let mut bench = Bench::new();
+    bench.prepare(0);
+    bench.play(1);
+    let second = bench.next_buffer + 64;
+    bench.play(2);
+    assert_eq!(bench.request(&[0x104, 0]), OK);
+    bench.at(10);
+    bench.write(second, &[9; PERIOD as usize]);
+    bench.at(20);
+    assert_eq!(bench.played(), [[1; 960], [9; 960]].concat());
+}
+
+#[test]
+fn no_kick_is_wanted_while_messages_are_held_and_one_when_they_run_out() {
+    let mut bench = Bench::new();
+    assert!(bench.would_kick(QUEUE_TX));
+    bench.prepare(0);
+    bench.play(1);
+    bench.play(2);
+    assert_eq!(bench.request(&[0x104, 0]), OK);
+    assert!(!bench.would_kick(QUEUE_TX));
+    for period in 1..100 {
+        bench.at(period * 10);
+        bench.play(3);
+        assert!(!bench.would_kick(QUEUE_TX), "period {period}");
+    }
+    bench.at(1000);
+    bench.at(1010);
+    assert!(bench.would_kick(QUEUE_TX));
+    assert_eq!(bench.used(QUEUE_TX).len(), 101);
+}
+
+#[test]
+fn one_interrupt_for_all_messages_of_a_wake_up() {
+    let mut bench = Bench::new();
+    bench.prepare(0);
+    for _ in 0..8 {
+        bench.play(1);
+    }
+    assert_eq!(bench.request(&[0x104, 0]), OK);
+    bench.at(55);
+    assert_eq!((bench.calls(QUEUE_TX), bench.used(QUEUE_TX).len()), (1, 5));
+    bench.at(56);
+    assert_eq!(bench.calls(QUEUE_TX), 0);
+}
+
+#[test]
+fn a_pause_keeps_every_sample() {
+    let mut bench = Bench::new();
+    bench.prepare(0);
+    bench.play(1);
+    bench.play(2);
+    assert_eq!(bench.request(&[0x104, 0]), OK);
+    bench.at(15);
+    assert_eq!(bench.request(&[0x105, 0]), OK);
+    assert_eq!(bench.deadline(), None);
+    bench.play(3);
+    bench.at(500);
+    assert_eq!(bench.used(QUEUE_TX).len(), 1);
+    assert_eq!(bench.request(&[0x104, 0]), OK);
+    bench.at(515);
+    assert_eq!(bench.used(QUEUE_TX).len(), 2);
+    assert_eq!(bench.played(), [[1; 960], [2; 960], [3; 960]].concat());
+}
+
+#[test]
+fn an_underrun_is_skipped_and_the_clock_goes_on() {
+    let mut bench = Bench::new();
+    bench.prepare(0);
+    bench.play(1);
+    assert_eq!(bench.request(&[0x104, 0]), OK);
+    bench.at(25);
+    bench.play(2);
+    bench.wake();
+    assert_eq!(bench.deadline(), Some(35));
+    bench.at(35);
+    assert_eq!(bench.used(QUEUE_TX).len(), 2);
+    let tally = bench.card.pcms[0].tally;
+    assert_eq!((tally.frames, tally.gaps, tally.lost), (960, 1, 720));
+}
+
+#[test]
+fn release_gives_everything_back_before_it_answers() {
+    let mut bench = Bench::new();
+    bench.prepare(0);
+    let heads: Vec<_> = (0..4).map(|_| bench.play(1).0).collect();
+    assert_eq!(bench.request(&[0x104, 0]), OK);
+    assert_eq!(bench.request(&[0x105, 0]), OK);
+    // Queued after STOP, seen only together with RELEASE.
+    let (late, status) = bench.play(2);
+    assert_eq!(bench.request(&[0x103, 0]), OK);
+    let back = bench.used(QUEUE_TX);
+    let expected: Vec<_> = heads
+        .into_iter()
+        .chain([late])
+        .map(|head| (head, 8))
+        .collect();
+    assert_eq!(back, expected);
+    assert_eq!(bench.read(status, 4), OK.to_le_bytes());
+    // The next life of the stream starts from nothing.
+    assert_eq!(bench.request(&[0x102, 0]), OK);
+    assert_eq!(bench.request(&[0x104, 0]), OK);
+    bench.at(100);
+    assert_eq!(bench.played(), []);
+}
+
+#[test]
+fn capture_returns_full_periods_only() {
+    let mut bench = Bench::new();
+    bench.prepare(1);
+    let (first, at) = bench.capture();
+    bench.capture();
+    assert_eq!(bench.request(&[0x104, 1]), OK);
+    bench.at(9);
+    assert_eq!(bench.used(QUEUE_RX), []);
+    bench.at(10);
+    assert_eq!(bench.used(QUEUE_RX), [(first, PERIOD + 8)]);
+    let expected: Vec<u8> = (0..480u16).flat_map(u16::to_le_bytes).collect();
+    assert_eq!(bench.read(at, PERIOD as usize), expected);
+    assert_eq!(bench.read(at + u64::from(PERIOD), 4), OK.to_le_bytes());
+    bench.at(15);
+    assert_eq!(bench.request(&[0x105, 1]), OK);
+    assert_eq!(bench.request(&[0x103, 1]), OK);
+    let [(_, length)] = bench.used(QUEUE_RX)[..] else {
+        panic!("one message is held")
+    };
+    assert_eq!(length, 8);
+}
+
+#[test]
+fn a_message_without_a_prepared_stream_comes_back_at_once() {
+    let mut bench = Bench::new();
+    let (head, status) = bench.play(1);
+    bench.wake();
+    assert_eq!(bench.used(QUEUE_TX), [(head, 8)]);
+    assert_eq!(bench.read(status, 4), 0x8003u32.to_le_bytes());
+}
+
+#[test]
+fn a_status_may_lie_in_several_pieces() {
+    let mut bench = Bench::new();
+    let (xfer, status) = (bench.buffer(4), bench.buffer(16));
+    bench.write(xfer, &77u32.to_le_bytes());
+    let head = bench.add(
+        QUEUE_TX,
+        &[(xfer, 4, false), (status, 3, true), (status + 8, 5, true)],
+    );
+    bench.wake();
+    assert_eq!(bench.used(QUEUE_TX), [(head, 8)]);
+    assert_eq!(bench.read(status, 3), BAD.to_le_bytes()[..3]);
+    assert_eq!(bench.read(status + 8, 5), [0; 5]);
+}
+
+#[test]
+fn a_message_without_room_for_a_status_comes_back_empty() {
+    let mut bench = Bench::new();
+    bench.prepare(0);
+    let data = bench.buffer(64);
+    for chain in [
+        vec![(data, 64, false)],
+        vec![(data, 32, false), (data + 32, 7, true)],
+    ] {
+        let head = bench.add(QUEUE_TX, &chain);
+        bench.wake();
+        assert_eq!(bench.used(QUEUE_TX), [(head, 0)]);
+    }
+}
+
+/// The adapter dies and another one comes: same file, mapped anew, same rings.
+#[test]
+fn a_new_connection_goes_on_with_the_messages_that_are_held() {
+    let mut bench = Bench::new();
+    bench.prepare(0);
+    let heads = [bench.play(1).0, bench.play(2).0, bench.play(3).0];
+    assert_eq!(bench.request(&[0x104, 0]), OK);
+    bench.at(15);
+    assert_eq!(bench.used(QUEUE_TX), [(heads[0], 8)]);
+    bench.memory = map(&bench.file);
+    for queue in 0..QUEUES {
+        let base = bench.seen[queue];
+        bench.start_ring(queue, base);
+    }
+    bench.at(30);
+    assert_eq!(bench.used(QUEUE_TX), [(heads[1], 8), (heads[2], 8)]);
+    assert_eq!(bench.played(), [[1; 960], [2; 960], [3; 960]].concat());
+}
+
+/// A driver that was bound anew finds its rings at the same place, but empty.
+#[test]
+fn a_driver_that_starts_anew_finds_a_card_that_was_reset() {
+    let mut bench = Bench::new();
+    bench.prepare(0);
+    bench.play(1);
+    assert_eq!(bench.request(&[0x104, 0]), OK);
+    bench.at(10);
+    for queue in 0..QUEUES {
+        let [desc, ..] = place(queue);
+        bench.write(desc, &[0; 0x1000]);
+        (bench.added[queue], bench.seen[queue]) = (0, 0);
+    }
+    for queue in 0..QUEUES {
+        bench.start_ring(queue, 0);
+    }
+    assert_eq!(bench.deadline(), None);
+    assert_eq!(bench.request(&[0x104, 0]), BAD);
+    bench.prepare(0);
+}
+
+#[test]
+fn a_stopped_ring_tells_where_to_go_on_and_takes_its_messages_again() {
+    let mut bench = Bench::new();
+    bench.prepare(0);
+    let heads = [bench.play(1).0, bench.play(2).0];
+    assert_eq!(bench.request(&[0x104, 0]), OK);
+    bench.at(10);
+    assert_eq!(bench.used(QUEUE_TX), [(heads[0], 8)]);
+    let bases: Vec<_> = (0..QUEUES)
+        .map(|queue| bench.card.stop_ring(queue, bench.time).unwrap())
+        .collect();
+    assert_eq!(bases[QUEUE_TX], 1);
+    assert_eq!(bench.deadline(), None);
+    bench.at(1000);
+    assert_eq!(bench.card.stop_ring(QUEUE_TX, bench.time), None);
+    for (queue, base) in bases.into_iter().enumerate() {
+        bench.start_ring(queue, base);
+    }
+    bench.wake();
+    bench.at(1010);
+    assert_eq!(bench.used(QUEUE_TX), [(heads[1], 8)]);
+    assert_eq!(bench.played(), [[1; 960], [2; 960]].concat());
+}
+
+#[test]
+fn a_ring_that_makes_no_sense_stops_that_ring_alone() {
+    let mut bench = Bench::new();
+    bench.prepare(0);
+    let [_, avail, _] = place(QUEUE_RX);
+    bench.write(avail + 2, &(SIZE + 1).to_le_bytes());
+    bench.wake();
+    let (head, _) = bench.play(1);
+    assert_eq!(bench.request(&[0x104, 0]), OK);
+    bench.at(10);
+    assert_eq!(bench.used(QUEUE_TX), [(head, 8)]);
+}
+
+#[test]
+fn messages_of_unknown_streams_and_wrong_directions_are_bad() {
+    let mut bench = Bench::new();
+    bench.prepare(0);
+    for stream in [1u32, 2, u32::MAX] {
+        let (xfer, status) = (bench.buffer(4), bench.buffer(8));
+        bench.write(xfer, &stream.to_le_bytes());
+        let head = bench.add(QUEUE_TX, &[(xfer, 4, false), (status, 8, true)]);
+        bench.wake();
+        assert_eq!(bench.used(QUEUE_TX), [(head, 8)]);
+        assert_eq!(bench.read(status, 4), BAD.to_le_bytes(), "stream {stream}");
+    }
+}
+
+#[test]
+fn reports_never_hold_the_card_up() {
+    let mut bench = Bench::new();
+    bench.prepare(0);
+    // More than the channel holds; nobody reads it.
+    for _ in 0..200 {
+        assert_eq!(bench.request(&[0x104, 0]), OK);
+        assert_eq!(bench.request(&[0x105, 0]), OK);
+    }
+}
