@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The device process: started in a folder of its own, and looked after at the end.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::driver::LIMIT;
+
+/// A command line of the device program that does not read this process's environment.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vhost-user-sound"));
+    command.env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+/// Waits for a process to end, within the limit.
+pub fn wait_for_end(child: &mut Child) -> ExitStatus {
+    let end = Instant::now() + LIMIT;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if Instant::now() > end {
+            let _ = child.kill();
+            panic!("the device process does not end");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A device process. Dropping it shows that it has lived to the end and ends in order.
+pub struct Device {
+    child: Child,
+    folder: TempDir,
+    ended: bool,
+}
+
+impl Device {
+    /// Starts a device process in a new folder with these arguments and `--socket-path socket`.
+    pub fn start(arguments: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), arguments)
+    }
+
+    /// The same in a folder that holds files already.
+    pub fn start_in(folder: TempDir, arguments: &[&str]) -> Self {
+        let log = File::create(folder.path().join("log")).unwrap();
+        let child = program()
+            .current_dir(folder.path())
+            .args(["--socket-path", "socket"])
+            .args(arguments)
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self {
+            child,
+            folder,
+            ended: false,
+        }
+    }
+
+    /// A device that plays nothing and captures silence, at the pace of a clock.
+    pub fn null() -> Self {
+        Self::start(&["--host", "null"])
+    }
+
+    /// A device that plays into `out.wav`.
+    pub fn player() -> Self {
+        Self::start(&["--host", "file", "--playback-file", "out.wav"])
+    }
+
+    /// A file in the device's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// What the device has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap()
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap())
+    }
+
+    /// Connects, as soon as the device listens.
+    pub fn connect(&self) -> UnixStream {
+        let end = Instant::now() + LIMIT;
+        loop {
+            match UnixStream::connect(self.path("socket")) {
+                Ok(socket) => return socket,
+                Err(error) => {
+                    let early = matches!(
+                        error.kind(),
+                        ErrorKind::NotFound | ErrorKind::ConnectionRefused
+                    );
+                    let waiting = early && Instant::now() < end;
+                    assert!(waiting, "cannot connect: {error}; log: {}", self.log());
+                }
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Sends a signal and waits for the end.
+    pub fn end_by(&mut self, signal: Signal) -> ExitStatus {
+        let early = self.child.try_wait().unwrap();
+        assert_eq!(
+            early,
+            None,
+            "the device has ended by itself: {}",
+            self.log()
+        );
+        self.ended = true;
+        kill(self.pid(), signal).unwrap();
+        wait_for_end(&mut self.child)
+    }
+
+    fn check_end(&mut self) {
+        let status = self.end_by(Signal::SIGTERM);
+        assert!(status.success(), "{status}; log: {}", self.log());
+        // A thread that panics does not end the process.
+        let log = self.log();
+        assert!(!log.contains("panicked"), "{log}");
+        assert!(!self.path("socket").exists(), "the socket is left behind");
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+            eprintln!("log of the device: {}", self.log());
+        } else if !self.ended {
+            self.check_end();
+        }
+    }
+}

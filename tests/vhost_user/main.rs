@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The sound device as its peers see it: the real process, a real vhost-user frontend on its socket
+//! and, in shared memory, the queues of a driver that is polite, sloppy or hostile.
+//!
+//! Nothing here asserts a duration. Waits have a generous limit, which only a device that hangs
+//! reaches.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test ends at its first surprise"
+)]
+
+// The peers.
+mod card;
+mod device;
+mod driver;
+mod frontend;
+mod memory;
+mod raw_frontend;
+mod sound;
+mod wav;
+
+// What they show.
+mod capture;
+mod command_line;
+mod connections;
+mod hostile_chains;
+mod hostile_control;
+mod hostile_rings;
+mod information;
+mod lifecycle;
+mod loopback;
+mod negotiation;
+mod parameters;
+mod playback;
+mod reattach;
+mod several;
+mod signals;

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! How the device process ends.
+
+use nix::sys::signal::Signal;
+
+use crate::card::{Card, TX};
+use crate::device::Device;
+use crate::sound::*;
+use crate::wav;
+
+/// A device that has played at least five periods of ten seconds and plays on.
+fn playing() -> (Device, Card, Vec<u8>) {
+    let device = Device::player();
+    let mut card = Card::attach(&device);
+    let samples = noise(80 * 50 + (1 << 16), 1);
+    card.prepare(0, &SMALL);
+    let (periods, rest) = samples.split_at(80 * 50);
+    let heads: Vec<_> = periods
+        .chunks(80)
+        .map(|period| card.queue_playback(0, period))
+        .collect();
+    card.queue_playback(0, rest);
+    card.kick(TX);
+    card.must(START, 0);
+    for head in &heads[..5] {
+        card.completion(TX).expect_played(*head);
+    }
+    (device, card, samples)
+}
+
+#[test]
+fn sigterm_and_sigint_while_playing_leave_a_whole_file_and_no_socket() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let (mut device, _card, samples) = playing();
+        let status = device.end_by(signal);
+        assert!(status.success(), "{status}: {}", device.log());
+        assert!(!device.path("socket").exists());
+        let (spec, heard) = wav::read(&device.path("out.wav"));
+        assert_eq!(spec, wav::spec(8000, 1, 8));
+        assert!(heard.len() >= 5 * 80, "{} bytes", heard.len());
+        assert!(samples.starts_with(&heard));
+        let file = std::fs::metadata(device.path("out.wav")).unwrap();
+        let told = 44 + heard.len() as u64;
+        assert!(
+            (told..=told + 1).contains(&file.len()),
+            "the header is not the file's"
+        );
+    }
+}
+
+#[test]
+fn a_device_that_was_killed_leaves_a_file_that_can_be_read() {
+    let (mut device, _card, samples) = playing();
+    device.end_by(Signal::SIGKILL);
+    let (_, heard) = wav::read(&device.path("out.wav"));
+    assert!(samples.starts_with(&heard));
+}
+
+#[test]
+fn signals_are_seen_without_and_with_a_frontend() {
+    let device = Device::null();
+    drop(device.connect());
+    drop(device);
+    let device = Device::null();
+    let socket = device.connect();
+    drop(device);
+    drop(socket);
+}
+
+#[test]
+fn the_socket_of_a_device_that_was_killed_is_taken_over() {
+    let mut first = Device::null();
+    drop(Card::attach(&first));
+    first.end_by(Signal::SIGKILL);
+    assert!(first.path("socket").exists());
+    let socket = first.path("socket");
+    let mut second = crate::device::program()
+        .arg("--socket-path")
+        .arg(&socket)
+        .spawn()
+        .unwrap();
+    // It is there when it accepts a connection.
+    Card::unattached([16; 4], 0).reattach(first.connect());
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(i32::try_from(second.id()).unwrap()),
+        Signal::SIGTERM,
+    )
+    .unwrap();
+    assert!(crate::device::wait_for_end(&mut second).success());
+}
