@@ -95,5 +95,5 @@ uninstall: ## remove what make install put there
 clean: ## remove what was built here
 	rm -rf build target
 
-clean-cache: ## remove the downloaded kernels and tools, and the links to them
-	@$(HARNESS)/kernels clean
+clean-cache: ## remove the downloaded kernels and tools (~/.cache/virtio-loopback)
+	@$(HARNESS)/remove-cache
