@@ -11,30 +11,12 @@ use crate::audio::{Host, HostError, Nanos};
 use crate::control::{self, Change, Verdict};
 use crate::exchange::Exchange;
 use crate::memory::Memory;
+use crate::message::{Arrival, Decoder};
 use crate::pcm::{Pcm, Tally};
-use crate::ring::{MAX_SIZE, Ring, RingError};
-use crate::stream::{Event, Params, State};
-use crate::transfer::{Arrival, Decoder};
+use crate::report::Report;
+use crate::ring::{MAX_SIZE, Ring};
+use crate::stream::{Event, State};
 use crate::wire::{Chmap, Direction, PcmInfo, QUEUE_CONTROL, QUEUE_RX, QUEUE_TX, QUEUES, Status};
-
-/// What the card tells the log. Sent without waiting: where nobody keeps up, reports are lost.
-#[derive(Debug)]
-pub enum Report {
-    /// A stream has parameters.
-    Configured(usize, Params),
-    /// The clock of a stream runs.
-    Started(usize),
-    /// The clock of a stream stands.
-    Stopped(usize, Tally),
-    /// The host behind a stream failed.
-    Failed(usize, HostError),
-    /// A ring is not served any more.
-    RingLost(usize, RingError),
-    /// A ring is served; `true` where it goes on from an earlier connection.
-    RingStarted(usize, bool),
-    /// The audio thread cannot wait for its eventfds.
-    PollFailed(std::io::Error),
-}
 
 /// The queue of a direction's messages.
 pub fn queue_of(direction: Direction) -> usize {

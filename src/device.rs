@@ -16,8 +16,9 @@ use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::audio::Nanos;
-use crate::card::{Card, Report};
+use crate::card::Card;
 use crate::memory::Memory;
+use crate::report::Report;
 use crate::ring::{RingError, Setup};
 use crate::wire::QUEUES;
 

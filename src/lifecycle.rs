@@ -6,8 +6,9 @@ use std::fs::File;
 use std::sync::Arc;
 
 use crate::audio::Nanos;
-use crate::card::{Card, Report, queue_of};
+use crate::card::{Card, queue_of};
 use crate::memory::Memory;
+use crate::report::Report;
 use crate::ring::{Ring, RingError, Setup};
 use crate::stream::State;
 use crate::wire::{QUEUE_CONTROL, Status};

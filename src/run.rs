@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 
 use nix::errno::Errno;
@@ -20,10 +20,11 @@ use crate::audio::file::{Files, PLAYBACK_FORMATS};
 use crate::audio::loopback::Loopback;
 use crate::audio::null::Null;
 use crate::audio::{Host, HostError};
-use crate::card::{Card, Report};
+use crate::card::Card;
 use crate::device::{Device, DeviceError};
 use crate::inherited;
 use crate::pcm_format;
+use crate::report;
 use crate::session::Session;
 use crate::wire::{self, Chmap, Direction, PcmInfo};
 
@@ -85,7 +86,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     let chmaps = channel_maps(host.streams());
     let config = wire::config_space(host.streams().len() as u32, chmaps.len() as u32);
     let (reports, log) = sync_channel(REPORTS);
-    let logger = std::thread::spawn(move || write_log(&log));
+    let logger = std::thread::spawn(move || report::write_log(&log));
     let device = Arc::new(Device::start(Card::new(host, chmaps, reports))?);
     let result = match (inherited, &args.socket_path) {
         (Some(socket), _) => serve(socket, &device, &config, &signals).map(|_| ()),
@@ -324,39 +325,6 @@ fn wait_for(fd: BorrowedFd<'_>, signals: &UnixStream) -> Result<bool, RunError> 
             }
             Err(Errno::EINTR) => {}
             Err(error) => return Err(RunError::Wait("the frontend", error.into())),
-        }
-    }
-}
-
-/// Writes what the audio thread reports.
-fn write_log(reports: &Receiver<Report>) {
-    for report in reports {
-        match report {
-            Report::Configured(stream, params) => log::info!(
-                "stream {stream}: {:?}, {} Hz, {} channels, period {}, buffer {} bytes",
-                params.format,
-                params.rate,
-                params.channels,
-                params.period_bytes,
-                params.buffer_bytes
-            ),
-            Report::Started(stream) => log::info!("stream {stream}: started"),
-            Report::Stopped(stream, tally) if tally.gaps > 0 => log::warn!(
-                "stream {stream}: stopped after {} frames; {} gaps of {} frames in all",
-                tally.frames,
-                tally.gaps,
-                tally.lost
-            ),
-            Report::Stopped(stream, tally) => {
-                log::info!("stream {stream}: stopped after {} frames", tally.frames);
-            }
-            Report::Failed(stream, error) => log::error!("stream {stream}: {error}"),
-            Report::RingLost(queue, error) => {
-                log::error!("queue {queue} is not served any more: {error}");
-            }
-            Report::RingStarted(queue, true) => log::info!("queue {queue}: goes on"),
-            Report::RingStarted(queue, false) => log::info!("queue {queue}: started"),
-            Report::PollFailed(error) => log::error!("the audio thread cannot wait: {error}"),
         }
     }
 }

@@ -189,8 +189,8 @@ mod tests {
     fn good_parameters_are_taken() {
         let params = Params::check(&RAW, &OFFERED).unwrap();
         assert_eq!(
-            (params.rate, params.frame_bytes(), params.period_frames()),
-            (48_000, 4, 256)
+            (params.rate, params.frame_bytes(), params.period_bytes),
+            (48_000, 4, 1024)
         );
     }
 

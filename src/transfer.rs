@@ -1,23 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! I/O messages (virtio 1.3, 5.14.6.8): what a tx or rx chain holds, and the messages of one stream
-//! that the device holds, in the order in which they came.
+//! The I/O messages of one stream that the device holds, in the order in which they came: where in
+//! them the next frame is copied, and when each is through.
 //!
 //! Nothing here allocates once a [`Lane`] exists.
 
 use std::collections::VecDeque;
 
-use virtio_queue::DescriptorChain;
-use vm_memory::{Address, Bytes, GuestAddress, GuestMemory, GuestMemoryMmap, Permissions};
+use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryMmap};
 
+use crate::message::{Arrival, Decoder, Segment, write_status};
 use crate::ring::MAX_SIZE;
-use crate::wire::{self, Direction, PCM_STATUS_SIZE, Status, XFER_SIZE};
-
-/// A run of bytes of the driver's memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Segment {
-    address: GuestAddress,
-    length: u32,
-}
+use crate::wire::{Direction, Status};
 
 /// A message that the device holds.
 #[derive(Clone, Copy, Debug)]
@@ -39,159 +32,6 @@ struct Message {
 struct Room {
     messages: usize,
     segments: usize,
-}
-
-/// A message that has been decoded but not taken yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrival {
-    /// Index of its first descriptor, to give it back.
-    pub head: u16,
-    /// The stream it names; `None` where it is too short to name one.
-    pub stream: Option<u32>,
-    /// Bytes of samples, or of room for samples.
-    pub bytes: u32,
-    /// Whether all of it lies in the driver's memory and in the right order.
-    pub reachable: bool,
-    /// Whether there is room for a status.
-    pub answerable: bool,
-}
-
-/// Decodes one chain at a time; keeps its segments until the chain is taken or answered.
-pub struct Decoder {
-    direction: Direction,
-    segments: Vec<Segment>,
-    payload_segments: usize,
-}
-
-impl Decoder {
-    /// A decoder for tx (playback) or rx (capture) messages.
-    pub fn new(direction: Direction) -> Self {
-        let segments = Vec::with_capacity(usize::from(MAX_SIZE) + 2);
-        Self {
-            direction,
-            segments,
-            payload_segments: 0,
-        }
-    }
-
-    /// Reads the descriptors of a chain. Any layout of the bytes over descriptors is understood.
-    pub fn decode(&mut self, chain: DescriptorChain<&GuestMemoryMmap>) -> Arrival {
-        let memory: &GuestMemoryMmap = chain.memory();
-        let head = chain.head_index();
-        self.segments.clear();
-        let mut xfer = [0; XFER_SIZE];
-        let (mut read, mut readable, mut writable) = (0, 0u64, 0u64);
-        let mut reachable = true;
-        for descriptor in chain.clone() {
-            let (mut address, mut length) = (descriptor.addr(), descriptor.len());
-            let access = if descriptor.is_write_only() {
-                Permissions::Write
-            } else {
-                Permissions::Read
-            };
-            // What the device reads comes before what it writes (2.7.4.2).
-            let misplaced = !descriptor.is_write_only() && writable > 0;
-            if misplaced || !memory.check_range(address, length as usize, access) {
-                reachable = false;
-                continue;
-            }
-            if descriptor.is_write_only() {
-                writable += u64::from(length);
-            } else {
-                let wanted = (XFER_SIZE - read).min(length as usize);
-                let part = xfer.get_mut(read..read + wanted).unwrap_or(&mut []);
-                reachable &= memory.read_slice(part, address).is_ok();
-                read += wanted;
-                address = address.unchecked_add(wanted as u64);
-                length -= wanted as u32;
-                readable += u64::from(length);
-                if self.direction == Direction::Capture {
-                    continue;
-                }
-            }
-            if length > 0 {
-                // Only a table of indirect descriptors, which nobody offered, can be that long.
-                let room = self.segments.len() <= usize::from(MAX_SIZE);
-                reachable &= room;
-                if room {
-                    self.segments.push(Segment { address, length });
-                }
-            }
-        }
-        let answerable = writable >= PCM_STATUS_SIZE as u64;
-        let bytes = match self.direction {
-            Direction::Playback => readable,
-            Direction::Capture => writable.saturating_sub(PCM_STATUS_SIZE as u64),
-        };
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.payload_segments = self.split(bytes);
-        let stream = (read == XFER_SIZE).then(|| wire::parse_xfer(xfer));
-        Arrival {
-            head,
-            stream,
-            bytes,
-            reachable,
-            answerable,
-        }
-    }
-
-    /// Splits the segments behind `bytes` bytes of samples; returns how many they are. Behind them
-    /// lies the status, at its first bytes.
-    fn split(&mut self, bytes: u32) -> usize {
-        let mut left = bytes;
-        for place in 0..self.segments.len() {
-            if left == 0 {
-                return place;
-            }
-            let Some(segment) = self.segments.get_mut(place) else {
-                return place;
-            };
-            if segment.length <= left {
-                left -= segment.length;
-                continue;
-            }
-            let behind = Segment {
-                address: segment.address.unchecked_add(u64::from(left)),
-                length: segment.length - left,
-            };
-            segment.length = left;
-            self.segments.insert(place + 1, behind);
-            return place + 1;
-        }
-        self.segments.len()
-    }
-
-    /// Answers the decoded message without taking it. Returns the bytes written.
-    pub fn answer(&self, memory: &GuestMemoryMmap, arrival: Arrival, status: Status) -> u32 {
-        if !arrival.answerable {
-            return 0;
-        }
-        let place = self.segments.get(self.payload_segments..).unwrap_or(&[]);
-        write_status(memory, place.iter().copied(), status, 0)
-    }
-}
-
-/// Writes a status over the first bytes of `place`. Returns the bytes written.
-fn write_status(
-    memory: &GuestMemoryMmap,
-    place: impl Iterator<Item = Segment>,
-    status: Status,
-    latency_bytes: u32,
-) -> u32 {
-    let bytes = wire::pcm_status(status, latency_bytes);
-    let mut rest: &[u8] = &bytes;
-    for segment in place {
-        let (part, behind) = rest.split_at(rest.len().min(segment.length as usize));
-        if memory.write_slice(part, segment.address).is_err() {
-            return 0;
-        }
-        rest = behind;
-    }
-    if rest.is_empty() {
-        PCM_STATUS_SIZE as u32
-    } else {
-        0
-    }
 }
 
 /// The messages of one stream.
@@ -252,17 +92,18 @@ impl Lane {
     /// Takes the message that `decoder` holds; false where the lane is full, which only a driver
     /// that queues the same descriptors twice brings about.
     pub fn push(&mut self, decoder: &Decoder, arrival: Arrival) -> bool {
-        let segments = decoder.segments.len();
+        let (payload, status) = decoder.segments();
+        let segments = payload.len() + status.len();
         if self.messages.len() >= self.room.messages
             || self.segments.len() + segments > self.room.segments
         {
             return false;
         }
-        self.segments.extend(decoder.segments.iter().copied());
+        self.segments.extend(payload.iter().chain(status).copied());
         self.messages.push_back(Message {
             head: arrival.head,
-            payload_segments: decoder.payload_segments,
-            status_segments: segments - decoder.payload_segments,
+            payload_segments: payload.len(),
+            status_segments: status.len(),
             bytes: arrival.bytes,
             done: 0,
             end: 0,

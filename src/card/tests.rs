@@ -14,6 +14,7 @@ use super::*;
 use crate::audio::clock::{Clocked, Medium};
 use crate::pcm_format;
 use crate::ring::Setup;
+use crate::stream::Params;
 
 const SIZE: u16 = 64;
 const MEMORY: u64 = 1 << 20;
