@@ -142,6 +142,7 @@ static void vl_device_init(struct vl_device *vl,
 	vl->queue_count = args->queue_count;
 	vl->config_size = args->config_size;
 	spin_lock_init(&vl->lock);
+	spin_lock_init(&vl->config_lock);
 	mutex_init(&vl->eventfds);
 	INIT_WORK(&vl->free_work, vl_device_free_work);
 	INIT_WORK(&vl->life_work, vl_device_life_work);
@@ -272,6 +273,7 @@ void vl_device_detach(struct vl_device *vl, struct vl_control *control)
 	vl->control = NULL;
 	vl_request_abandon(vl);
 	spin_unlock(&vl->lock);
+	vl_queue_control_closed(vl);
 	put_device(&vl->dev);
 }
 

@@ -15,6 +15,7 @@
  *	vl_memory.lock		spinlock, any context: who has which page
  *	vl_bounce.lock		spinlock, any context: the slots
  *	vl_queue.kick_lock	spinlock, any context: the kick eventfd
+ *	vl_device.config_lock	spinlock, any context: the config space
  *
  * No lock is held over a wait for user space.
  */
@@ -44,7 +45,8 @@ struct vl_range;
 /* An open control file. */
 struct vl_control {
 	struct vl_device *vl;	/* set once, by CREATE or ATTACH */
-	struct mutex mutex;	/* one CREATE or ATTACH at a time */
+	/* One CREATE or ATTACH at a time. */
+	struct mutex mutex;
 	wait_queue_head_t wait;	/* readers: a request, or the end */
 };
 
@@ -61,6 +63,7 @@ struct vl_queue {
 	u64 driver_addr;
 	u64 device_addr;
 
+	/* Any context; the three below. */
 	spinlock_t kick_lock;
 	struct eventfd_ctx *kick;
 	bool kicked;		/* while there was no eventfd */
@@ -85,7 +88,9 @@ struct vl_memory {
 	unsigned long bounce_start, bounce_count;
 	unsigned long window_start, window_count;
 
+	/* Faults read, taking pages away writes. */
 	struct rw_semaphore sem;
+	/* Any context; who has which page, and vl_zero_copy. */
 	spinlock_t lock;
 	/* What is at each page, NULL: nothing. Cleared only under sem. */
 	struct page **index;
@@ -102,6 +107,7 @@ struct vl_bounce {
 	dma_addr_t base;
 	size_t size;
 	struct gen_pool *pool;
+	/* Any context; the slots. */
 	spinlock_t lock;
 	struct rb_root slots;
 };
@@ -136,8 +142,11 @@ struct vl_device {
 	u64 features;
 	u32 queue_count;
 	struct vl_queue *queues;
-	u8 *config;
 	u32 config_size;
+	/* Any context; what is in the config space. */
+	spinlock_t config_lock;
+	u8 *config;
+	u32 config_generation;
 	struct work_struct free_work;
 
 	/* register, probe again, unregister: one after the other */
@@ -145,11 +154,11 @@ struct vl_device {
 	bool registered;	/* both: life_work only */
 	bool removed;
 
+	/* Process context; from here to stopping. */
 	spinlock_t lock;
 	struct vl_control *control;
 	struct list_head requests;
 	u64 last_request_id;
-	u32 config_generation;
 	u8 status;
 	u64 driver_features;
 	bool dying;
@@ -164,8 +173,9 @@ struct vl_device {
 	wait_queue_head_t wait;	/* for answers */
 	struct delayed_work expire_work;
 
+	/* Attaching and detaching eventfds. */
 	struct mutex eventfds;
-	bool accept_eventfds;	/* under eventfds: between DRIVER_OK and reset */
+	bool accept_eventfds;	/* between DRIVER_OK and reset */
 	struct work_struct hangup_work;
 
 	struct vl_memory memory;
@@ -173,6 +183,15 @@ struct vl_device {
 	struct vl_zero_copy zero_copy;
 	struct vl_counters counters;
 };
+
+/*
+ * The attached device, or NULL; without a reference, as the open file has one.
+ */
+static inline struct vl_device *vl_control_attached(struct vl_control *control)
+{
+	/* Pairs with vl_control_set_attached(). */
+	return smp_load_acquire(&control->vl);
+}
 
 #define dev_to_vl(d)	container_of(d, struct vl_device, dev)
 #define vdev_to_vl(v)	container_of(v, struct vl_device, vdev)
@@ -197,6 +216,10 @@ u32 vl_device_state(struct vl_device *vl);
 /* control.c */
 int vl_control_register(void);
 void vl_control_unregister(void);
+
+/* ioctl.c */
+long vl_control_ioctl(struct file *file, unsigned int cmd,
+		      unsigned long argument);
 
 /* request.c */
 void vl_request_init(struct vl_device *vl);
@@ -226,6 +249,7 @@ void vl_queue_accept_eventfds(struct vl_device *vl);
 void vl_queue_detach_all(struct vl_device *vl);
 void vl_queue_synchronize(struct vl_device *vl);
 void vl_queue_hangup_work(struct work_struct *work);
+void vl_queue_control_closed(struct vl_device *vl);
 
 /* memory.c */
 int vl_memory_init(struct vl_device *vl, size_t bounce_size,

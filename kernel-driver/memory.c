@@ -238,7 +238,8 @@ void vl_memory_destroy(struct vl_device *vl)
 {
 	struct vl_memory *memory = &vl->memory;
 
-	cancel_delayed_work_sync(&memory->zap_work);
+	if (memory->index)
+		cancel_delayed_work_sync(&memory->zap_work);
 	vl_zero_copy_destroy(vl);
 	vl_bounce_destroy(vl);
 	vl_memory_file_destroy(vl);

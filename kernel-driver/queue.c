@@ -242,33 +242,52 @@ void vl_queue_detach_all(struct vl_device *vl)
 	vl_queue_synchronize(vl);
 }
 
+/*
+ * Detach what was hung up, and see whether somebody is left to serve.
+ * Returns whether this was the last one. Context: vl->eventfds held.
+ */
+static bool vl_calls_update(struct vl_device *vl)
+{
+	bool served = false;
+	u32 i;
+
+	for (i = 0; i < vl->queue_count; i++) {
+		struct vl_queue *queue = &vl->queues[i];
+
+		if (READ_ONCE(queue->call_hung_up))
+			vl_call_detach(queue);
+		if (queue->call)
+			served = true;
+	}
+	if (!served) {
+		spin_lock(&vl->lock);
+		vl->abandoned = true;
+		spin_unlock(&vl->lock);
+	}
+	return !served;
+}
+
 void vl_queue_hangup_work(struct work_struct *work)
 {
 	struct vl_device *vl = container_of(work, struct vl_device,
 					    hangup_work);
-	bool lost = false, served = false;
-	u32 i;
+	bool abandoned;
 
 	mutex_lock(&vl->eventfds);
-	for (i = 0; i < vl->queue_count; i++) {
-		struct vl_queue *queue = &vl->queues[i];
-
-		if (READ_ONCE(queue->call_hung_up)) {
-			vl_call_detach(queue);
-			lost = true;
-		}
-		if (queue->call)
-			served = true;
-	}
-	lost &= !served;
-	spin_lock(&vl->lock);
-	vl->abandoned |= lost;
-	spin_unlock(&vl->lock);
+	abandoned = vl_calls_update(vl);
 	mutex_unlock(&vl->eventfds);
 
 	/* virtio_console spins for an answer, with interrupts off. */
-	if (lost && vl->device_id == VIRTIO_ID_CONSOLE)
+	if (abandoned && vl->device_id == VIRTIO_ID_CONSOLE)
 		virtio_break_device(&vl->vdev);
+}
+
+/* Without a call eventfd, nobody serves the queues of a device left alone. */
+void vl_queue_control_closed(struct vl_device *vl)
+{
+	mutex_lock(&vl->eventfds);
+	vl_calls_update(vl);
+	mutex_unlock(&vl->eventfds);
 }
 
 void vl_queue_init(struct vl_device *vl, u32 index, u32 max_size)

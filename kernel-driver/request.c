@@ -7,6 +7,7 @@
  * one, the START after an ATTACH, is freed as it ends and expires in a work
  * item. Nobody waits longer than the times below, or after a fatal signal.
  */
+#include <linux/jiffies.h>
 #include <linux/slab.h>
 
 #include "compat.h"
@@ -20,6 +21,7 @@
 struct vl_request {
 	struct list_head entry;
 	struct virtio_loopback_request message;
+	unsigned long expires;	/* where nobody waits */
 	bool attended;
 	bool was_read;
 	bool done;
@@ -116,6 +118,7 @@ void vl_request_start(struct vl_device *vl, bool wait)
 	if (!vl->dying && vl->status & VIRTIO_CONFIG_S_DRIVER_OK) {
 		vl_requests_end(vl, true, -ECANCELED);
 		request->message.start.features = vl->driver_features;
+		request->expires = jiffies + VL_START_TIMEOUT;
 		if (vl->used)
 			request->message.flags = VIRTIO_LOOPBACK_START_RESUME;
 		queued = vl_request_queue(vl, request);
@@ -141,7 +144,8 @@ static void vl_request_expire_work(struct work_struct *work)
 
 	spin_lock(&vl->lock);
 	list_for_each_entry_safe(request, next, &vl->requests, entry)
-		if (!request->attended)
+		if (!request->attended &&
+		    time_after_eq(jiffies, request->expires))
 			vl_request_end(vl, request, -ETIMEDOUT);
 	spin_unlock(&vl->lock);
 }

@@ -31,13 +31,14 @@ static void vl_get(struct virtio_device *vdev, unsigned int offset, void *data,
 		   unsigned int length)
 {
 	struct vl_device *vl = vdev_to_vl(vdev);
+	unsigned long flags;
 
-	spin_lock(&vl->lock);
+	spin_lock_irqsave(&vl->config_lock, flags);
 	if (offset <= vl->config_size && length <= vl->config_size - offset)
 		memcpy(data, vl->config + offset, length);
 	else
 		memset(data, 0, length);
-	spin_unlock(&vl->lock);
+	spin_unlock_irqrestore(&vl->config_lock, flags);
 }
 
 /* Some devices give meaning to a write, so the driver waits for its effect. */
@@ -68,13 +69,17 @@ int vl_transport_set_config(struct vl_device *vl,
 			    const void *data)
 {
 	bool notify = args->flags & VIRTIO_LOOPBACK_CONFIG_NOTIFY;
+	unsigned long flags;
 
 	if (args->offset > vl->config_size ||
 	    args->length > vl->config_size - args->offset)
 		return -EINVAL;
-	spin_lock(&vl->lock);
+	spin_lock_irqsave(&vl->config_lock, flags);
 	memcpy(vl->config + args->offset, data, args->length);
 	WRITE_ONCE(vl->config_generation, vl->config_generation + 1);
+	spin_unlock_irqrestore(&vl->config_lock, flags);
+
+	spin_lock(&vl->lock);
 	/* Before, virtio's own lock is not there; nobody has read anything. */
 	notify &= vl->config_ready;
 	spin_unlock(&vl->lock);

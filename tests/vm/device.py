@@ -20,6 +20,7 @@ import fcntl
 import mmap
 import os
 import select
+import signal
 import struct
 import threading
 import time
@@ -419,8 +420,10 @@ def wait_until(condition, timeout=20.0, what="the condition"):
     return result
 
 
-def destroy_all(timeout=20.0):
+def destroy_all(timeout=8.0):
     """Destroy every device and wait until they have gone."""
+    if not os.path.exists(PATH):
+        return
     with Control() as control:
         for device in control.list()[0]:
             try:
@@ -435,15 +438,16 @@ class Backend(threading.Thread):
     """Adapter and device process in one thread, until `stop()`.
 
     Answers every request, and gives every chain to `handle(index, queue, chain)`,
-    which has to give it back. What went wrong is raised by `stop()`.
+    which has to give it back; `write_config(offset, data)` hears what the driver
+    writes, before the answer. What went wrong is raised by `stop()`.
     """
 
-    def __init__(self, control, handle, served=None, resume=False):
+    def __init__(self, control, handle, served=None, write_config=None):
         super().__init__(daemon=True)
         self.control = control
         self.handle = handle
         self.served = served
-        self.resume = resume
+        self.write_config = write_config
         self.requests = []
         self.error = None
         self._wake = os.eventfd(0)
@@ -483,6 +487,8 @@ class Backend(threading.Thread):
         elif request.type == STOP and self.served:
             self.served.close()
             self.served = None
+        elif request.type == CONFIG_WRITE and self.write_config:
+            self.write_config(*request.config_write)
         self.control.answer(request)
 
     def stop(self):

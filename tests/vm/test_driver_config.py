@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""Config space: read from the kernel's copy, written by request, changed with notice."""
+
+import fcntl
+import glob
+import os
+import socket
+import struct
+import subprocess
+
+import device
+import pytest
+from device import Backend, Control, sysfs, wait_until
+
+MAC = b"\x02\x6c\x6f\x6f\x70\x01"
+NET, INPUT = 1, 18
+NET_F_MAC, NET_F_STATUS = 1 << 5, 1 << 16
+LINK_UP = 1
+
+
+@pytest.fixture(autouse=True)
+def tidy():
+    subprocess.run(["modprobe", "-a", "virtio_net", "virtio_input"], check=True)
+    yield
+    device.destroy_all()
+
+
+def keep(_index, _queue, _chain):
+    """A handler that keeps the driver's buffers."""
+
+
+def interface(name):
+    """The network interface of a loopback device, once there is one."""
+    found = wait_until(lambda: glob.glob(f"{device.SYSFS}/{name}/virtio*/net/*"), what="the interface")
+    return os.path.basename(found[0])
+
+
+def set_up(name):
+    """ip link set NAME up"""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        request = struct.pack("16sH14x", name.encode(), 0)
+        flags = struct.unpack("16sH14x", fcntl.ioctl(any_socket, 0x8913, request))[1]
+        fcntl.ioctl(any_socket, 0x8914, struct.pack("16sH14x", name.encode(), flags | 1))
+
+
+def net_file(name, file):
+    with open(f"/sys/class/net/{name}/{file}", encoding="ascii") as attribute:
+        return attribute.read().strip()
+
+
+def create_net(control, **fields):
+    control.create(
+        "net",
+        device_id=NET,
+        queue_sizes=[64, 64],
+        config=MAC + struct.pack("<HHH", LINK_UP, 1, 1500),
+        features=NET_F_MAC | NET_F_STATUS,
+        **fields,
+    )
+
+
+def finish(control, name, backend):
+    control.destroy(name)
+    wait_until(lambda: control.list()[1] == 0)
+    backend.stop()
+
+
+def test_the_driver_reads_what_create_gave():
+    with Control() as control:
+        create_net(control)
+        backend = Backend(control, keep)
+        name = interface("net")
+        assert net_file(name, "address") == MAC.hex(":")
+        finish(control, "net", backend)
+
+
+def test_a_change_with_notice_reaches_the_driver():
+    with Control() as control:
+        create_net(control)
+        backend = Backend(control, keep)
+        name = interface("net")
+        set_up(name)
+        wait_until(lambda: net_file(name, "carrier") == "1")
+        for carrier in (0, 1, 0):
+            control.set_config(6, struct.pack("<H", carrier), device.CONFIG_NOTIFY)
+            wait_until(lambda: net_file(name, "carrier") == str(carrier), what=f"carrier {carrier}")
+        finish(control, "net", backend)
+
+
+def test_a_change_right_after_create_is_not_lost():
+    for _ in range(10):
+        with Control() as control:
+            create_net(control)
+            backend = Backend(control, keep)
+            control.set_config(6, struct.pack("<H", 0), device.CONFIG_NOTIFY)
+            name = interface("net")
+            set_up(name)
+            wait_until(lambda: net_file(name, "operstate") == "down", what="no link")
+            finish(control, "net", backend)
+
+
+def test_a_full_arena_is_an_error_not_a_hang():
+    """The driver posts more buffers than there are slots; it copes, and so do we."""
+    with Control() as control:
+        create_net(control, bounce_size=4096)
+        backend = Backend(control, keep)
+        name = interface("net")
+        set_up(name)
+        wait_until(lambda: int(sysfs("net", "bounce_full")) > 0, what="a full arena")
+        assert int(sysfs("net", "bounce_used")) <= 4096
+        finish(control, "net", backend)
+
+
+class InputConfig:
+    """The config space of virtio-input: what is read depends on what was written."""
+
+    ID_NAME, EV_BITS = 0x01, 0x11
+    EV_KEY, KEY_A = 1, 30
+
+    def __init__(self, control):
+        self.control = control
+        self.selected = bytearray(2)
+        self.writes = []
+
+    def write(self, offset, data):
+        self.writes.append((offset, data))
+        if offset + len(data) > 2:
+            return
+        self.selected[offset : offset + len(data)] = data
+        answer = self.answer(*self.selected)
+        space = bytes([*self.selected, len(answer)]) + bytes(5) + answer.ljust(128, b"\0")
+        self.control.set_config(0, space)
+
+    def answer(self, select, subselect):
+        if select == self.ID_NAME:
+            return b"Loopback keys"
+        if (select, subselect) == (self.EV_BITS, self.EV_KEY):
+            return bytes(self.KEY_A // 8) + bytes([1 << self.KEY_A % 8])
+        return b""
+
+
+def test_a_write_is_answered_before_the_driver_goes_on():
+    with Control() as control:
+        control.create("keys", device_id=INPUT, queue_sizes=[64, 8], config=bytes(136))
+        config = InputConfig(control)
+        backend = Backend(control, keep, write_config=config.write)
+        found = wait_until(lambda: glob.glob(f"{device.SYSFS}/keys/virtio*/input/input*"), what="the input device")
+        with open(f"{found[0]}/name", encoding="ascii") as name:
+            assert name.read().strip() == "Loopback keys"
+        with open(f"{found[0]}/capabilities/key", encoding="ascii") as keys:
+            assert int(keys.read().split()[-1], 16) == 1 << config.KEY_A
+        assert all(len(data) == 1 for _, data in config.writes)
+        assert sysfs("keys", "request_timeouts") == "0"
+        finish(control, "keys", backend)
+
+
+def test_writes_that_nobody_answers_do_not_hold_the_driver_for_ever():
+    with Control() as control:
+        control.create("keys", device_id=INPUT, queue_sizes=[64, 8], config=bytes(136))
+        request = control.wait_request(device.CONFIG_WRITE)
+        assert request.config_write[0] in (0, 1)
+    # The adapter has gone: the driver goes on at once, and finds nothing.
+    wait_until(lambda: sysfs("keys", "driver") == "virtio_input", timeout=8)

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""Kicks and calls: none is lost, whoever comes late."""
+
+import os
+import select
+import subprocess
+import time
+
+import device
+import pytest
+from device import Backend, Control, Memory, SplitQueue, fill, read_hwrng, sysfs, wait_until
+
+
+@pytest.fixture(autouse=True)
+def tidy():
+    subprocess.run(["modprobe", "virtio_rng"], check=True)
+    yield
+    device.destroy_all()
+
+
+def signalled(eventfd, timeout=5):
+    return bool(select.select([eventfd], [], [], timeout)[0])
+
+
+def start(control):
+    """A started device with a posted buffer, and no eventfd yet."""
+    control.create("noise")
+    control.answer(control.wait_request(device.START))
+    wait_until(lambda: int(sysfs("noise", "kicks")) > 0, what="the driver's first kick")
+
+
+def test_a_kick_before_the_eventfd_is_replayed():
+    with Control() as control:
+        start(control)
+        kick = os.eventfd(0)
+        control.set_eventfds(0, kick=kick)
+        assert signalled(kick)
+        assert os.eventfd_read(kick) == 1
+        os.close(kick)
+
+
+def test_a_kick_between_two_eventfds_is_replayed():
+    with Control() as control:
+        start(control)
+        memory = Memory(control.memory())
+        kick, call = os.eventfd(0, os.EFD_NONBLOCK), os.eventfd(0)
+        control.set_eventfds(0, kick, call)
+        queue = SplitQueue(memory, control.queue(0), kick, call)
+        chain = queue.wait()
+        # No eventfd for kicks while the driver sends the next one.
+        control.set_eventfds(0, -1, call)
+        before = int(sysfs("noise", "kicks"))
+        queue.write(chain, bytes(chain.room))
+        wait_until(lambda: int(sysfs("noise", "kicks")) > before, what="the next kick")
+        assert not signalled(kick, 0.1)
+        control.set_eventfds(0, kick, call)
+        assert signalled(kick)
+        for fd in (kick, call):
+            os.close(fd)
+        memory.close()
+
+
+def test_a_call_that_nobody_heard_is_made_up_for():
+    """A buffer is given back without a call: attaching the eventfd tells the driver."""
+    with Control() as control:
+        start(control)
+        memory = Memory(control.memory())
+        kick, call = os.eventfd(0, os.EFD_NONBLOCK), os.eventfd(0)
+        control.set_eventfds(0, kick, -1)
+        queue = SplitQueue(memory, control.queue(0), kick, call)
+        before = int(sysfs("noise", "kicks"))
+        chain = queue.wait()
+        queue.write(chain, bytes(chain.room), interrupt=False)
+        time.sleep(0.1)
+        assert int(sysfs("noise", "kicks")) == before
+        control.set_eventfds(0, kick, call)
+        wait_until(lambda: int(sysfs("noise", "kicks")) > before, what="the driver's next buffer")
+        for fd in (kick, call):
+            os.close(fd)
+        memory.close()
+
+
+def test_the_kernel_consumes_calls():
+    with Control() as control:
+        start(control)
+        call = os.eventfd(0, os.EFD_NONBLOCK)
+        control.set_eventfds(0, call=call)
+        for _ in range(5):
+            os.eventfd_write(call, 3)
+        assert int(sysfs("noise", "calls")) == 5
+        with pytest.raises(BlockingIOError):
+            os.eventfd_read(call)
+        os.close(call)
+
+
+def test_without_its_last_user_the_device_is_quiesced_and_recovers():
+    with Control() as control:
+        start(control)
+        kick, call = os.eventfd(0), os.eventfd(0)
+        control.set_eventfds(0, kick, call)
+        twin = os.dup(call)
+        os.close(call)
+        time.sleep(0.1)
+        assert control.device().state == device.LIVE
+        os.close(twin)
+        wait_until(lambda: control.device().state == device.QUIESCED)
+        call = os.eventfd(0)
+        control.set_eventfds(0, kick, call)
+        assert control.device().state == device.LIVE
+        for fd in (kick, call):
+            os.close(fd)
+
+
+def test_one_eventfd_for_the_calls_of_two_queues():
+    with Control() as control:
+        control.create("noise", queue_sizes=[8, 8])
+        control.answer(control.wait_request(device.START))
+        call = os.eventfd(0)
+        control.set_eventfds(0, call=call)
+        control.set_eventfds(1, call=call)
+        os.eventfd_write(call, 1)
+        wait_until(lambda: int(sysfs("noise", "calls")) >= 1)
+        os.close(call)
+
+
+def test_calls_and_kicks_in_a_ring_end():
+    """A call eventfd that is another queue's kick: interrupts, but no lockup."""
+    with Control() as control:
+        control.create("noise", queue_sizes=[8, 8])
+        control.answer(control.wait_request(device.START))
+        fd = os.eventfd(0, os.EFD_NONBLOCK)
+        other = os.eventfd(0, os.EFD_NONBLOCK)
+        control.set_eventfds(1, kick=other, call=fd)
+        control.set_eventfds(0, kick=fd, call=other)
+        for _ in range(100):
+            os.eventfd_write(other, 1)
+        os.close(fd)
+        os.close(other)
+
+
+def test_many_round_trips():
+    with Control() as control:
+        control.create("noise")
+        backend = Backend(control, fill(b"0123456789abcdef"))
+        read_hwrng(2000)
+        kicks = int(sysfs("noise", "kicks"))
+        control.destroy("noise")
+        wait_until(lambda: control.list()[1] == 0)
+        backend.stop()
+        assert kicks >= 30
+
+
+def test_indices_wrap_around():
+    """More buffers than the 16-bit indices count, and an adapter change after that."""
+    with Control() as control:
+        control.create("noise", queue_sizes=[2])
+        request = control.wait_request(device.START)
+        served = device.Served(control)
+        control.answer(request)
+        queue = served.queues[0]
+        for _ in range(300):
+            chain = queue.wait()
+            queue.write(chain, b"\x55" * chain.room)
+        where = control.queue(0)
+        assert served.memory.u16(where.device_addr + 2) == 300
+        assert where.size == 2
+        served.close()
