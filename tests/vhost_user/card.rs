@@ -111,7 +111,7 @@ impl Card {
         frontend.start(&mapping, &self.queues, &bases, self.features, usize::MAX);
         self.frontend = Some(frontend);
         // What the driver added meanwhile was kicked for in vain.
-        self.queues.iter().for_each(Virtqueue::kick_anyway);
+        self.queues.iter_mut().for_each(Virtqueue::kick_anyway);
     }
 
     /// The driver resets the device and starts anew.

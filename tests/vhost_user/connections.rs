@@ -161,6 +161,8 @@ fn memory_tables_that_cannot_be_mapped_are_refused() {
         [u64::MAX - 4096, SIZE, 4096, 0],
         [0, SIZE, 4096, u64::MAX - 4095],
         [0, SIZE, 4096, 1],
+        [0, SIZE + 4096, 4096, 0],
+        [0, SIZE, 4096, 4096],
     ];
     for region in wrong {
         let mut raw = RawFrontend::negotiated(device.connect());
@@ -200,6 +202,25 @@ fn rings_outside_of_the_memory_are_refused() {
         assert!(!accepted, "{desc:#x} {used:#x} {avail:#x}");
     }
     Card::attach(&device).expect_service();
+}
+
+#[test]
+fn two_hundred_frontends_leave_nothing_behind() {
+    let device = Device::null();
+    let life = || {
+        let mut card = Card::attach_with(&device, [64; 4], EVENT_IDX);
+        card.play(0, &SMALL, &[1; 8]);
+        // Connections are served one after the other: those before this one are closed.
+        (device.count_in_proc("fd"), device.count_in_proc("task"))
+    };
+    for _ in 0..5 {
+        life();
+    }
+    let before = life();
+    for _ in 0..200 {
+        life();
+    }
+    assert_eq!(life(), before, "open files and threads");
 }
 
 #[test]

@@ -91,6 +91,22 @@ impl Device {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap())
     }
 
+    /// Entries of a folder of the process in /proc, such as its open files.
+    pub fn count_in_proc(&self, folder: &str) -> usize {
+        let path = format!("/proc/{}/{folder}", self.child.id());
+        fs::read_dir(path).unwrap().count()
+    }
+
+    /// CPU time that the process has used, in ticks of the kernel.
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // The second field is a name in brackets, which may hold spaces; utime and stime are
+        // fields 14 and 15.
+        let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
+        let times = fields.skip(11).take(2);
+        times.map(|field| field.parse::<u64>().unwrap()).sum()
+    }
+
     /// Connects, as soon as the device listens.
     pub fn connect(&self) -> UnixStream {
         let end = Instant::now() + LIMIT;

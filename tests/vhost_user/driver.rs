@@ -70,6 +70,9 @@ pub struct Virtqueue {
     pub avail_index: u16,
     kicked_index: u16,
     used_index: u16,
+    /// How often the driver kicked, and how often it was called.
+    pub kicks: u64,
+    pub calls: u64,
 }
 
 fn eventfd() -> EventFd {
@@ -94,6 +97,8 @@ impl Virtqueue {
             avail_index: 0,
             kicked_index: 0,
             used_index: 0,
+            kicks: 0,
+            calls: 0,
         }
     }
 
@@ -175,7 +180,8 @@ impl Virtqueue {
     }
 
     /// Kicks whatever the device wants.
-    pub fn kick_anyway(&self) {
+    pub fn kick_anyway(&mut self) {
+        self.kicks += 1;
         self.kick.write(1).unwrap();
     }
 
@@ -219,7 +225,7 @@ impl Virtqueue {
     }
 
     /// Whether the driver is called before `end`.
-    fn wait_call(&self, end: Instant) -> bool {
+    fn wait_call(&mut self, end: Instant) -> bool {
         let epoll = Epoll::new().unwrap();
         let event = EpollEvent::new(EventSet::IN, 0);
         epoll
@@ -229,7 +235,7 @@ impl Virtqueue {
         let mut events = [EpollEvent::default()];
         let called = epoll.wait(left as i32, &mut events).unwrap() > 0;
         if called {
-            self.call.read().unwrap();
+            self.calls += self.call.read().unwrap();
         }
         called
     }

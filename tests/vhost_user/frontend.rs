@@ -99,6 +99,25 @@ impl Frontend {
         self.say(steps, limit)
     }
 
+    /// Puts queues into service as a frontend does that knows no protocol features: without
+    /// acknowledgements, and without SET_VRING_ENABLE.
+    pub fn start_without_protocol_features(
+        &mut self,
+        memory: &SharedMemory,
+        queues: &[Virtqueue],
+        features: u64,
+    ) {
+        let mut steps: Vec<_> = greeting().into_iter().take(2).collect();
+        steps.push(step("SET_FEATURES", move |f| f.set_features(features)));
+        steps.extend(
+            service(memory, queues, &[0; 4], features)
+                .into_iter()
+                .skip(1),
+        );
+        steps.retain(|step| step.name != "SET_VRING_ENABLE");
+        self.say(steps, usize::MAX);
+    }
+
     /// Puts queues into service after [`Frontend::stop`].
     pub fn start_again(
         &mut self,

@@ -36,7 +36,7 @@ fn an_available_index_that_jumps_breaks_its_own_queue_only() {
             card.must(START, stream);
         }
         for jump in [257, 0x8000, 0xffff] {
-            let ring = &card.queues[broken];
+            let ring = &mut card.queues[broken];
             let index = ring.avail_index.wrapping_add(jump);
             card.memory.store16(ring.avail + 2, index);
             ring.kick_anyway();

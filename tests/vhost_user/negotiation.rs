@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Features, protocol features and the config space.
 
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+
 use vhost::vhost_user::VhostUserFrontend;
 use vhost::vhost_user::VhostUserProtocolFeatures as Features;
 
 use crate::card::Card;
 use crate::device::Device;
 use crate::frontend::{EVENT_IDX, Frontend, VERSION_1};
-use crate::raw_frontend::RawFrontend;
+use crate::raw_frontend::{
+    RawFrontend, SET_BACKEND_REQ_FD, SET_CONFIG, SET_FEATURES, SET_VRING_NUM,
+};
 use crate::sound::{OK, SMALL};
 use crate::wav;
 
@@ -39,11 +44,7 @@ fn features_that_are_not_offered_are_refused() {
     let device = Device::null();
     let mut raw = RawFrontend::negotiated(device.connect());
     let indirect: u64 = 1 << 28 | 1 << 30 | 1 << 32;
-    assert!(!raw.accepts(
-        crate::raw_frontend::SET_FEATURES,
-        &indirect.to_le_bytes(),
-        &[]
-    ));
+    assert!(!raw.accepts(SET_FEATURES, &indirect.to_le_bytes(), &[]));
     drop(raw);
     Card::attach(&device).expect_service();
 }
@@ -109,9 +110,29 @@ fn config_space_is_read_only() {
     let mut payload = vec![0; 12];
     payload[4] = 4;
     payload.extend([9; 4]);
-    assert!(!raw.accepts(crate::raw_frontend::SET_CONFIG, &payload, &[]));
+    assert!(!raw.accepts(SET_CONFIG, &payload, &[]));
     drop(raw);
     assert_eq!(config(&device), [0, 2, 10, 0]);
+}
+
+#[test]
+fn a_frontend_without_protocol_features_is_served() {
+    let device = Device::null();
+    let mut card = Card::unattached([64; 4], 0);
+    let mut frontend = Frontend::new(device.connect());
+    frontend.start_without_protocol_features(&card.memory, &card.queues, card.features);
+    card.frontend = Some(frontend);
+    card.expect_service();
+}
+
+#[test]
+fn a_channel_for_requests_of_the_device_is_taken() {
+    let device = Device::null();
+    let mut raw = RawFrontend::negotiated(device.connect());
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    assert!(raw.accepts(SET_BACKEND_REQ_FD, &[], &[theirs.as_raw_fd()]));
+    drop((ours, theirs, raw));
+    Card::attach(&device).expect_service();
 }
 
 #[test]
@@ -139,7 +160,7 @@ fn queue_sizes_that_cannot_be_served_are_refused() {
     for size in [0u32, 3, 100, 2048, 32_768, 65_536, u32::MAX] {
         let mut raw = RawFrontend::negotiated(device.connect());
         let payload = crate::sound::words(&[0, size]);
-        let accepted = raw.accepts(crate::raw_frontend::SET_VRING_NUM, &payload, &[]);
+        let accepted = raw.accepts(SET_VRING_NUM, &payload, &[]);
         assert!(!accepted, "{size} entries");
     }
     Card::attach(&device).expect_service();

@@ -225,6 +225,27 @@ fn a_driver_that_was_reset_while_nobody_was_there_starts_fresh() {
 }
 
 #[test]
+fn a_new_device_process_serves_the_rings_where_they_are() {
+    let mut old = Device::null();
+    let mut card = Card::attach(&old);
+    card.prepare(0, &SMALL);
+    card.must(START, 0);
+    let head = card.queue_playback(0, &[1; 8]);
+    card.kick(TX);
+    card.completion(TX).expect_played(head);
+    let lost = card.queue_playback(0, &vec![1; 1 << 16]);
+    card.kick(TX);
+    old.end_by(nix::sys::signal::Signal::SIGKILL);
+    let new = Device::null();
+    card.detach();
+    card.reattach(new.connect());
+    // It knows nothing of the stream, and says so; nothing stays with it.
+    assert_eq!(card.completion(TX).head, lost);
+    assert_eq!(card.ask(STOP, 0), BAD_MSG);
+    card.expect_service();
+}
+
+#[test]
 fn a_stream_that_was_suspended_with_its_rings_plays_on_after_them() {
     let device = Device::player();
     let mut card = Card::attach(&device);

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What a running stream costs its driver: no kick, and an interrupt a message at most.
+
+use crate::card::{Card, RX, TX};
+use crate::device::Device;
+use crate::frontend::EVENT_IDX;
+use crate::sound::*;
+
+/// Several seconds: no pause of this test lets the stream run dry.
+const LONG: usize = 1 << 16;
+
+#[test]
+fn a_running_stream_that_holds_messages_wants_no_kick() {
+    for features in [0, EVENT_IDX] {
+        let device = Device::null();
+        let mut card = Card::attach_with(&device, [256; 4], features);
+        for stream in [0, 1] {
+            card.prepare(stream, &SMALL);
+        }
+        let first = (card.queue_playback(0, &[1; 8]), card.queue_capture(1, 8));
+        card.queue_playback(0, &vec![1; LONG]);
+        card.queue_capture(1, LONG);
+        card.kick(TX);
+        card.kick(RX);
+        for stream in [0, 1] {
+            card.must(START, stream);
+        }
+        card.completion(TX).expect_played(first.0);
+        card.completion(RX).expect_captured(first.1, 8);
+        let before = [TX, RX].map(|queue| card.queues[queue].kicks);
+        for _ in 0..8 {
+            // The device has gone to sleep again by the time the second answer is there.
+            card.pcm_infos(2);
+            card.pcm_infos(2);
+            card.queue_playback(0, &[1; 8]);
+            card.queue_capture(1, 8);
+            card.kick(TX);
+            card.kick(RX);
+        }
+        let after = [TX, RX].map(|queue| card.queues[queue].kicks);
+        assert_eq!(after, before);
+        card.close(0);
+        card.close(1);
+    }
+}
+
+#[test]
+fn a_stream_that_ran_dry_wants_to_be_kicked_again() {
+    for features in [0, EVENT_IDX] {
+        let device = Device::null();
+        let mut card = Card::attach_with(&device, [256; 4], features);
+        card.prepare(0, &SMALL);
+        card.must(START, 0);
+        for _ in 0..5 {
+            let head = card.queue_playback(0, &[1; 8]);
+            let before = card.queues[TX].kicks;
+            card.kick(TX);
+            assert_eq!(card.queues[TX].kicks, before + 1);
+            card.completion(TX).expect_played(head);
+            // It says that it listens when it goes to sleep.
+            card.pcm_infos(2);
+            card.pcm_infos(2);
+        }
+        card.close(0);
+    }
+}
+
+#[test]
+fn there_is_at_most_one_interrupt_for_a_message() {
+    for features in [0, EVENT_IDX] {
+        let device = Device::null();
+        let mut card = Card::attach_with(&device, [256; 4], features);
+        card.prepare(0, &SMALL);
+        let heads: Vec<_> = (0..40).map(|_| card.queue_playback(0, &[1; 40])).collect();
+        card.kick(TX);
+        card.must(START, 0);
+        let before = card.queues[TX].calls;
+        let count = heads.len() as u64;
+        for head in heads {
+            card.completion(TX).expect_played(head);
+        }
+        assert!(card.queues[TX].calls - before <= count);
+        card.close(0);
+    }
+}
