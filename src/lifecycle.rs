@@ -30,8 +30,12 @@ impl Card {
             .memory
             .as_ref()
             .is_some_and(|known| known.is_same(memory));
-        if !same {
-            self.forget_rings();
+        // A driver has asked for the card's streams before it plays, so its control ring shows best
+        // whether it was reset since.
+        let control = self.rings.get(QUEUE_CONTROL).and_then(Option::as_ref);
+        if !same || control.is_some_and(|ring| !ring.is_intact(memory.map())) {
+            self.rings = Default::default();
+            self.reset(now);
         }
         self.memory = Some(Arc::clone(memory));
         let known = self.rings.get_mut(queue).and_then(Option::as_mut);
@@ -182,13 +186,6 @@ impl Card {
             .iter_mut()
             .filter(|pcm| queue_of(pcm.info.direction) == queue)
         {
-            pcm.lane.forget();
-        }
-    }
-
-    fn forget_rings(&mut self) {
-        self.rings = Default::default();
-        for pcm in &mut self.pcms {
             pcm.lane.forget();
         }
     }

@@ -93,14 +93,21 @@ impl Ring {
         })
     }
 
-    /// Whether `setup` describes this very ring, still in the state in which this device left it in
-    /// `memory`. A driver that starts anew has cleared the used index.
+    /// Whether the ring is in `memory` as this device left it. A driver that starts anew has cleared
+    /// both of its indices.
+    pub fn is_intact(&self, memory: &GuestMemoryMmap) -> bool {
+        let used = self.queue.used_idx(memory, Ordering::Acquire);
+        let avail = self.queue.avail_idx(memory, Ordering::Acquire);
+        let (Ok(used), Ok(avail)) = (used, avail) else {
+            return false;
+        };
+        let waiting = avail.0.wrapping_sub(self.queue.next_avail());
+        used.0 == self.queue.next_used() && waiting <= self.queue.size()
+    }
+
+    /// Whether `setup` describes this very ring, as this device left it.
     pub fn is_at(&self, setup: &Setup, memory: &GuestMemoryMmap) -> bool {
-        let used = self
-            .queue
-            .used_idx(memory, Ordering::Acquire)
-            .map(|used| used.0);
-        used.is_ok_and(|used| used == self.queue.next_used())
+        self.is_intact(memory)
             && self.queue.size() == setup.size
             && self.queue.desc_table() == setup.desc.raw_value()
             && self.queue.avail_ring() == setup.avail.raw_value()

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
@@ -54,12 +55,14 @@ pub enum RunError {
     #[error("--fd {0} is no connected stream socket: {1}")]
     Fd(i32, #[source] io::Error),
     /// Nobody can listen there.
-    #[error("cannot listen on {path}: {source}; is another device there, and may you write here?")]
+    #[error("cannot listen on {path}: {source}{hint}")]
     Listen {
         /// The socket.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+        /// What to do about it.
+        hint: &'static str,
     },
     /// Signals or sockets cannot be waited for.
     #[error("cannot wait for {0}: {1}")]
@@ -235,9 +238,10 @@ impl Drop for SocketFile<'_> {
 fn bind(path: &Path) -> io::Result<UnixListener> {
     match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let socket = fs::symlink_metadata(path)?.file_type().is_socket();
             let nobody = UnixStream::connect(path)
                 .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-            if !nobody {
+            if !socket || !nobody {
                 return Err(error);
             }
             fs::remove_file(path)?;
@@ -253,9 +257,20 @@ fn listen(
     config: &[u8],
     signals: &UnixStream,
 ) -> Result<(), RunError> {
-    let fail = |source| RunError::Listen {
-        path: path.to_owned(),
-        source,
+    let fail = |source: io::Error| {
+        let hint = match source.kind() {
+            io::ErrorKind::AddrInUse => {
+                "; another device listens there, or it is no socket: choose another path"
+            }
+            io::ErrorKind::NotFound => "; create the folder first",
+            io::ErrorKind::PermissionDenied => "; this user may not create files there",
+            _ => "",
+        };
+        RunError::Listen {
+            path: path.to_owned(),
+            source,
+            hint,
+        }
     };
     let listener = bind(path).map_err(fail)?;
     let _socket = SocketFile(path);

@@ -222,13 +222,26 @@ impl Files {
     /// playback stream is to offer; the capture stream offers what its file is.
     ///
     /// # Errors
-    /// The file that is to be captured cannot be read, or is no WAV file of a supported format.
+    /// The file that is to be written cannot be opened; the file that is to be captured cannot be
+    /// read, or is no WAV file of a supported format.
     pub fn new(
         playback: Option<&Path>,
         capture: Option<&Path>,
         offered: PcmInfo,
     ) -> Result<Self, HostError> {
         let mut streams = Vec::new();
+        if let Some(path) = playback {
+            // Opened to find out now; emptied when there is something to write.
+            let file = File::options()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path);
+            file.map_err(|source| HostError::File {
+                path: path.display().to_string(),
+                source,
+            })?;
+        }
         let player = playback.map(|path| Player {
             path: path.to_owned(),
             files: 0,
