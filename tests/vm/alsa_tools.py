@@ -17,7 +17,7 @@ class Player(Program):
     """aplay, playing a sound."""
 
     def __init__(self, device, sound, period=None, buffer=None, mmap=False):
-        self._file = tempfile.NamedTemporaryFile(suffix=".raw")
+        self._file = tempfile.NamedTemporaryFile(suffix=".raw")  # goes with this object
         self._file.write(sound.data)
         self._file.flush()
         # Without a count, aplay adds a period of silence at the end of a file of samples.

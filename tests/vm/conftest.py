@@ -45,9 +45,9 @@ def start_udev():
     folder = pathlib.Path("/run/udev/rules.d")
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(RULE, folder)
-    if subprocess.run(["udevadm", "control", "--ping"], capture_output=True).returncode:
-        programs.run("/lib/systemd/systemd-udevd", "--daemon")
-    programs.run("udevadm", "control", "--reload")
+    # One that runs already has been started from the host's disk.
+    subprocess.run(["udevadm", "control", "--exit"], capture_output=True)
+    programs.run("/lib/systemd/systemd-udevd", "--daemon")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -55,8 +55,8 @@ def machine():
     """The guest, ready for the tests."""
     if os.getuid() or not os.environ.get("VIRTIO_LOOPBACK_MODULE"):
         pytest.exit("these tests run as root in a virtual machine: use tests/harness/vm-tests", 2)
+    guest_memory.make()
     programs.install(os.environ.get("VIRTIO_LOOPBACK_BINARIES", "/nonexistent"))
-    guest_memory.bring_in([*guest_memory.PROGRAMS, *map(str, programs.FOLDER.glob("v*"))])
     start_udev()
     programs.run("modprobe", "-a", "virtio", "virtio_ring", "virtio_snd")
     real_card.load()
@@ -82,6 +82,8 @@ def watch(machine, request):
     leftovers = remaining_devices()
     complaints = log.complaints()
     log.close()
+    for name in leftovers:
+        subprocess.run([programs.path_of("virtio-loopback"), "destroy", name], capture_output=True)
     assert not complaints, "the kernel complained:\n" + "\n".join(complaints)
     assert not leftovers, f"left behind: {', '.join(leftovers)}"
 

@@ -512,13 +512,37 @@ def fill(pattern):
     return handle
 
 
-def read_hwrng(length):
-    """Bytes from /dev/hwrng: the request of a driver, answered by a test."""
+def read_hwrng(length, wait=True):
+    """Bytes from /dev/hwrng: requests of a driver, answered by a test.
+
+    Waits until there is a driver, unless told not to.
+    """
     fd = os.open("/dev/hwrng", os.O_RDONLY)
+    end = time.monotonic() + 20
     try:
         data = b""
         while len(data) < length:
-            data += os.read(fd, length - len(data))
+            try:
+                data += os.read(fd, length - len(data))
+            except OSError as error:
+                if error.errno != errno.ENODEV or not wait or time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
         return data
     finally:
         os.close(fd)
+
+
+class Reader(threading.Thread):
+    """Keeps the driver asking, for as long as there is one."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.start()
+
+    def run(self):
+        try:
+            while True:
+                read_hwrng(1 << 20, wait=False)
+        except OSError:
+            pass

@@ -9,8 +9,9 @@ import subprocess
 import tempfile
 import time
 
-# Set by the session: folder with virtio-loopback and vhost-user-sound. They are copied into the
-# guest's memory, since a page that first has to come from the host's disk stops a player.
+import guest_memory
+
+# Where virtio-loopback and vhost-user-sound lie in the guest.
 FOLDER = pathlib.Path("/run/virtio-loopback-tests")
 
 
@@ -20,6 +21,12 @@ def install(source):
         program = pathlib.Path(source) / name
         if program.exists():
             shutil.copy2(program, FOLDER / name)
+            guest_memory.add([str(FOLDER / name)])
+
+
+def place(command):
+    """Keywords for subprocess that put a program where it runs from memory."""
+    return {"preexec_fn": guest_memory.enter} if guest_memory.has(command) else {}
 
 
 def path_of(name):
@@ -40,11 +47,12 @@ def wait_until(condition, what, seconds=10.0):
 
 def run(*command, check=True, timeout=30):
     """Runs a program to its end; its output is text."""
+    command = [str(word) for word in command]
     result = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
+        command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, **place(command[0])
     )
     if check and result.returncode:
-        raise AssertionError(f"{' '.join(map(str, command))}: exit status {result.returncode}\n{result.stderr}")
+        raise AssertionError(f"{' '.join(command)}: exit status {result.returncode}\n{result.stderr}")
     return result
 
 
@@ -58,11 +66,15 @@ class Program:
         while cls.alive:
             cls.alive.pop().kill()
 
-    def __init__(self, *command, pass_fds=()):
+    def __init__(self, *command):
         self.command = [str(word) for word in command]
         self._log = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            self.command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT, pass_fds=pass_fds
+            self.command,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            **place(self.command[0]),
         )
         self.pid = self._process.pid
         self.alive.append(self)
@@ -102,6 +114,11 @@ class Program:
         if self.running():
             self.send(signal.SIGKILL)
         self._process.wait()
+
+    def forget(self):
+        """Gives back what is kept about a process that has ended."""
+        self.alive.remove(self)
+        self._log.close()
 
     def files(self):
         """Number of open files."""

@@ -6,6 +6,8 @@ import pathlib
 import random
 import subprocess
 
+import programs
+
 SPEECH = pathlib.Path("/usr/share/sounds/alsa")  # of the package alsa-utils
 
 # ALSA's name of a format: bytes of a sample, what sox calls it.
@@ -82,7 +84,7 @@ def recording(path, layout):
     _, encoding = FORMATS[layout.format]
     options = [*encoding, "-c", str(layout.channels), "-r", str(layout.rate)]
     command = ["sox", "-D", "-V1", str(path), "-t", "raw", *options, "-"]
-    return Sound(layout, subprocess.run(command, check=True, capture_output=True).stdout)
+    return Sound(layout, subprocess.run(command, check=True, capture_output=True, **programs.place("sox")).stdout)
 
 
 def pack_s24(data):

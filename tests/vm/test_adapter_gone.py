@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""The adapter is not in the way of sound: stopped or killed, nothing is heard of it."""
+
+import signal
+import time
+
+import alsa_tools
+import pytest
+import sounds
+from programs import wait_until
+from sounds import Layout
+
+
+@pytest.fixture
+def sound():
+    return sounds.noise(Layout(), 4 * 48000)
+
+
+def test_a_whole_sound_is_played_while_the_adapter_is_stopped(music, real, sound):
+    """From the open of the card to its close."""
+    music.adapter.send(signal.SIGSTOP)
+    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
+    alsa_tools.play(music.pcm, sound, period=480, buffer=1920)
+    result = recorder.compare(sound)
+    assert result.exact, str(result)
+    music.adapter.send(signal.SIGCONT)
+
+
+@pytest.mark.core
+def test_the_adapter_is_stopped_while_playing(music, real, sound):
+    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
+    player = alsa_tools.Player(music.pcm, sound, period=480, buffer=1920)
+    recorder.wait_for(recorder.frames() + 24000)
+    music.adapter.send(signal.SIGSTOP)
+    player.finish()
+    music.adapter.send(signal.SIGCONT)
+    result = recorder.compare(sound)
+    assert result.exact, str(result)
+
+
+@pytest.mark.core
+def test_the_adapter_is_killed_while_playing(music, real, sound):
+    """Nobody is attached to the device for the rest of the sound, and of the next one."""
+    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
+    player = alsa_tools.Player(music.pcm, sound, period=480, buffer=1920)
+    recorder.wait_for(recorder.frames() + 24000)
+    music.kill_adapter()
+    assert music.state() == "live"
+    player.finish()
+    result = recorder.compare(sound)
+    assert result.exact, str(result)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("times", [1, 4])
+def test_the_adapter_is_killed_and_attached_again_while_playing(music, real, sound, times):
+    """Not one sample is lost, whether one or several adapters come after each other."""
+    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
+    player = alsa_tools.Player(music.pcm, sound, period=480, buffer=1920)
+    for _ in range(times):
+        recorder.wait_for(recorder.frames() + 12000)
+        music.kill_adapter()
+        time.sleep(0.1)
+        music.start_adapter()
+        assert player.running(), "the sound ended before the adapter was back"
+    player.finish()
+    result = recorder.compare(sound)
+    assert result.exact, str(result)
+
+
+@pytest.mark.core
+def test_the_adapter_is_killed_and_attached_again_while_capturing(music, real, sound):
+    recorder = alsa_tools.Recorder(music.pcm, sound.layout, period=480, buffer=1920)
+    player = alsa_tools.Player(real.far_end, sound.then_silence(4800), period=480, buffer=4800)
+    recorder.wait_for(recorder.frames() + 48000)
+    music.kill_adapter()
+    time.sleep(0.1)
+    music.start_adapter()
+    player.finish()
+    result = recorder.compare(sound)
+    assert result.exact, str(result)
+
+
+def test_a_new_adapter_serves_a_card_that_was_left_alone(music, real):
+    """Killed while nobody plays; the next sounds are exact with and without a successor."""
+    for attach in (False, True):
+        if attach:
+            music.start_adapter()
+        else:
+            music.kill_adapter()
+        sound = sounds.noise(Layout(), 24000, seed=9)
+        recorder = alsa_tools.Recorder(real.far_end, sound.layout)
+        alsa_tools.play(music.pcm, sound, period=480, buffer=1920)
+        result = recorder.compare(sound)
+        assert result.exact, str(result)
+
+
+def test_a_device_process_that_comes_back_serves_the_card(make_card, tmp_path):
+    """With nobody playing, the adapter waits for a new device process and connects to it."""
+    card = make_card("music", "--host", "null")
+    card.device.kill()
+    wait_until(lambda: card.state() != "live", "the loss of the device process")
+    card.host = ["--host", "file", "--playback-file", tmp_path / "out.wav"]
+    card.start_device()
+    card.wait_ready()
+    alsa_tools.play(card.pcm, sounds.noise(Layout(), 9600), period=480, buffer=1920)

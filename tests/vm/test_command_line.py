@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""The commands as a user types them, and what ALSA shows of a card."""
+
+import json
+import re
+import signal
+
+import alsa_tools
+import pytest
+import sounds
+from card import CLASS, Card
+from programs import FOLDER, Program, path_of, run, wait_until
+from sounds import Layout
+
+ADAPTER = path_of("virtio-loopback")
+
+
+@pytest.fixture
+def quiet_card(make_card):
+    return make_card("music", "--host", "null")
+
+
+@pytest.mark.core
+def test_alsa_shows_the_card_by_its_name(quiet_card):
+    lines = run("aplay", "-l").stdout
+    assert re.search(r"^card \d+: music \[VirtIO SoundCard\], device 0:", lines, re.MULTILINE), lines
+    assert re.search(r"^hw:CARD=music,DEV=0$", run("aplay", "-L").stdout, re.MULTILINE)
+    alsa_tools.play("hw:music", sounds.noise(Layout(), 4800), period=480, buffer=1920)
+    alsa_tools.play("plughw:music", sounds.noise(Layout("S16_LE", 2, 22050), 2205))
+
+
+@pytest.mark.core
+def test_list_status_and_destroy(quiet_card):
+    table = run(ADAPTER, "list").stdout
+    assert re.search(r"music\s+sound \(25\)\s+live\s+virtio_snd\s+\d+ \(hw:music\)\s+attached", table), table
+    (listed,) = json.loads(run(ADAPTER, "list", "--json").stdout)
+    assert (listed["name"], listed["device_id"], listed["state"]) == ("music", 25, "live")
+    assert (listed["driver"], listed["alsa_card"]["id"], listed["attached"]) == ("virtio_snd", "music", True)
+    assert {"kicks", "calls", "zero_copy_pages", "request_timeouts"} <= listed["counters"].keys()
+
+    status = run(ADAPTER, "status", "music").stdout
+    for text in ("virtio_snd", "hw:music", "live", "kicks", "mapped in place"):
+        assert text in status
+    assert json.loads(run(ADAPTER, "status", "music", "--json").stdout)["name"] == "music"
+
+    quiet_card.destroy()
+    assert json.loads(run(ADAPTER, "list", "--json").stdout) == []
+    assert "no loopback devices" in run(ADAPTER, "list").stdout
+    assert "music" not in run("aplay", "-l", check=False).stdout
+
+
+def complain(*arguments):
+    """The one line that a command which fails says."""
+    result = run(ADAPTER, *arguments, check=False)
+    assert result.returncode == 1, result
+    assert result.stdout == ""
+    return result.stderr
+
+
+def test_errors_say_what_to_do(quiet_card):
+    for command in ("status", "destroy"):
+        assert "no device" in complain(command, "absent").lower()
+        assert "absent" in complain(command, "absent")
+    assert run(ADAPTER, "run", "--name", "music", check=False).returncode == 2
+    assert run(ADAPTER, "run", "--name", "a/b", "--socket", "/x", check=False).returncode == 2
+    # The name has an adapter already.
+    taken = complain("run", "--name", "music", "--socket", quiet_card.socket)
+    assert "music" in taken
+    assert quiet_card.state() == "live"
+
+
+def test_nobody_listens_on_the_socket():
+    said = complain("run", "--name", "lonely", "--socket", FOLDER / "nobody")
+    assert "nobody listens on" in said
+    assert "vhost-user-sound --socket-path" in said
+    assert not (CLASS / "lonely").exists()
+
+
+@pytest.mark.core
+def test_run_starts_a_command_and_ends_it(tmp_path):
+    """run -- COMMAND: the device process comes with the adapter and goes with it; the device stays."""
+    adapter = Program(ADAPTER, "run", "--name", "music", "--", path_of("vhost-user-sound"), "--host", "null")
+    wait_for_card("music")
+    (child,) = children(adapter.pid)
+    alsa_tools.play("hw:music", sounds.noise(Layout(), 4800), period=480, buffer=1920)
+    adapter.send(signal.SIGTERM)
+    assert adapter.wait() == 0, adapter.output()
+    wait_until(lambda: not alive(child), "the device process to end")
+    assert (CLASS / "music").exists()
+    run(ADAPTER, "destroy", "music")
+    assert not (CLASS / "music").exists()
+
+
+def test_a_killed_run_takes_its_command_along():
+    adapter = Program(ADAPTER, "run", "--name", "music", "--", path_of("vhost-user-sound"), "--host", "null")
+    wait_for_card("music")
+    (child,) = children(adapter.pid)
+    adapter.kill()
+    wait_until(lambda: not alive(child), "the device process to end")
+    run(ADAPTER, "destroy", "music")
+
+
+def test_an_ephemeral_device_goes_with_its_adapter(quiet_card):
+    adapter = Program(
+        ADAPTER, "run", "--name", "short", "--ephemeral", "--", path_of("vhost-user-sound"), "--host", "null"
+    )
+    wait_for_card("short")
+    adapter.send(signal.SIGINT)
+    assert adapter.wait() == 0, adapter.output()
+    assert not (CLASS / "short").exists()
+
+
+def test_a_device_without_a_driver_is_told():
+    """Device type 62 has no driver in any kernel; a sound device process lends its queues."""
+    options = ["--device", "62", "--queues", "4", "--config-size", "12"]
+    adapter = Program(
+        ADAPTER, "run", "--name", "odd", "--ephemeral", *options, "--", path_of("vhost-user-sound"), "--host", "null"
+    )
+    said = wait_until(lambda: "driver" in adapter.output() and adapter.output(), "a word about the driver")
+    assert "no driver" in said
+    adapter.send(signal.SIGTERM)
+    assert adapter.wait() == 0, adapter.output()
+
+
+def wait_for_card(name):
+    card = Card(name)
+    wait_until(lambda: card.state() == "live" and card.alsa_id() == name, f"the card {name}")
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False

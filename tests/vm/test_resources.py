@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""What is opened is closed again, also after the two-hundredth time."""
+
+import pathlib
+
+import alsa_tools
+import pytest
+import sounds
+from programs import wait_until
+from sounds import Layout
+
+WARM_UP = 20
+TIMES = 200
+
+
+# Memory that is not the kernel's own, or that is counted by itself below.
+ACCOUNTED = ["MemFree", "Buffers", "Cached", "SwapCached", "AnonPages", "Slab", "KernelStack", "PageTables",
+             "VmallocUsed", "Percpu"]
+KINDS = ["SUnreclaim", "VmallocUsed", "Percpu", "PageTables", "KernelStack"]
+
+
+def kernel_kib():
+    """Kernel memory by kind, in KiB. Pages that were taken one by one are those no other kind has."""
+    lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+    sizes = {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
+    pages = sizes["MemTotal"] - sum(sizes[name] for name in ACCOUNTED)
+    return {**{name: sizes[name] for name in KINDS}, "pages": pages}
+
+
+def measure(card):
+    wait_until(lambda: card.counter("zero_copy_pages") == 0, "the pages of the last sound to be let go")
+    pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
+    programs = {
+        f"{program.command[0].rsplit('/', 1)[1]}, {kind}": value
+        for program in (card.device, card.adapter)
+        for kind, value in (
+            ("files", program.files()),
+            ("KiB", program.resident_kib()),
+            ("mappings", len(pathlib.Path(f"/proc/{program.pid}/maps").read_text().splitlines())),
+        )
+    }
+    return {
+        **{f"kernel {kind}, KiB": value for kind, value in kernel_kib().items()},
+        **programs,
+        "bounce slots, bytes": card.counter("bounce_used"),
+    }
+
+
+def allowed(name):
+    """How much a figure may grow over 200 times: noise, but no page or file for each time.
+
+    A page for each time would be 800 KiB.
+    """
+    return 600 if "kernel" in name else 200 if "KiB" in name else 0
+
+
+@pytest.mark.core
+@pytest.mark.time_limit(200)
+def test_opened_and_closed_200_times(make_card, record_property):
+    card = make_card("music", "--host", "null")
+    sound = sounds.noise(Layout(), 3 * 480)
+
+    def play(times):
+        for number in range(times):
+            alsa_tools.play(card.pcm, sound, period=480, buffer=1920, mmap=bool(number % 2)).forget()
+
+    play(WARM_UP)
+    before = measure(card)
+    play(TIMES)
+    after = measure(card)
+    growth = {name: after[name] - before[name] for name in before}
+    for name, value in growth.items():
+        record_property(f"growth of {name}", value)
+    too_much = {name: value for name, value in growth.items() if value > allowed(name)}
+    assert not too_much
+    assert card.counter("bounce_full") == card.counter("zero_copy_full") == card.counter("request_timeouts") == 0
