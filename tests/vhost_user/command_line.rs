@@ -123,6 +123,22 @@ fn a_file_host_without_files_is_refused() {
 }
 
 #[test]
+fn options_that_the_host_would_ignore_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let misplaced = ["--socket-path", "socket", "--playback-file", "out.wav"];
+    fails_with(&folder, &misplaced, &["--playback-file", "null"]);
+    let misplaced = [
+        "--socket-path",
+        "socket",
+        "--host",
+        "loop",
+        "--capture-device",
+        "hw:0",
+    ];
+    fails_with(&folder, &misplaced, &["--capture-device", "loop"]);
+}
+
+#[test]
 fn a_file_that_cannot_be_captured_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("text.wav"), "no sound at all").unwrap();

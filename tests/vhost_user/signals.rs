@@ -68,6 +68,20 @@ fn signals_are_seen_without_and_with_a_frontend() {
 }
 
 #[test]
+fn sigterm_is_heard_in_the_middle_of_a_message() {
+    use std::io::Write;
+    // A whole header whose message never comes, and a part of one.
+    for bytes in [&words(&[8, 1, 8])[..], &[8, 0, 0, 0, 1]] {
+        let device = Device::null();
+        let mut socket = device.connect();
+        socket.write_all(bytes).unwrap();
+        // Until the device waits for the rest; ending earlier would only be easier for it.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        drop(device);
+    }
+}
+
+#[test]
 fn the_socket_of_a_device_that_was_killed_is_taken_over() {
     let mut first = Device::null();
     drop(Card::attach(&first));
