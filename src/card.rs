@@ -81,8 +81,8 @@ impl Card {
             return;
         };
         let memory = memory.map();
-        self.take_messages(memory);
         self.answer_requests(memory, now);
+        self.take_messages(memory);
         // Playback comes first: what it plays, a loop captures in the same wake-up.
         for direction in [Direction::Playback, Direction::Capture] {
             let Some(Some(ring)) = self.rings.get_mut(queue_of(direction)) else {

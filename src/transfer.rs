@@ -267,3 +267,178 @@ impl Lane {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use virtio_queue::desc::{RawDescriptor, split::Descriptor};
+    use virtio_queue::mock::MockSplitQueue;
+    use virtio_queue::{Queue, QueueT};
+
+    use super::*;
+
+    const DATA: u64 = 0x1_0000;
+    const FRAME: u32 = 6;
+    /// Frames in each message; its 24 bytes lie in pieces of 10 and 14, across a frame.
+    const FRAMES: u64 = 4;
+
+    fn memory() -> GuestMemoryMmap {
+        GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x2_0000)]).unwrap()
+    }
+
+    fn address(message: u64) -> u64 {
+        DATA + message * 0x100
+    }
+
+    /// A lane with `count` messages; the bytes of message N are N * 32 and up.
+    fn lane(memory: &GuestMemoryMmap, direction: Direction, count: u64) -> Lane {
+        let device = if direction == Direction::Capture {
+            2
+        } else {
+            0
+        };
+        let mock = MockSplitQueue::new(memory, 64);
+        let mut descriptors = Vec::new();
+        for message in 0..count {
+            let at = address(message);
+            let bytes: Vec<u8> = (0..24).map(|byte| (message * 32 + byte) as u8).collect();
+            memory
+                .write_slice(&bytes[..10], GuestAddress(at + 0x10))
+                .unwrap();
+            memory
+                .write_slice(&bytes[10..], GuestAddress(at + 0x40))
+                .unwrap();
+            let first = message as u16 * 4;
+            let chain = [
+                (at, 4, 1),
+                (at + 0x10, 10, 1 | device),
+                (at + 0x40, 14, 1 | device),
+                (at + 0x80, 8, 2),
+            ];
+            for (next, (address, length, flags)) in (first + 1..).zip(chain) {
+                let descriptor = Descriptor::new(address, length, flags, next);
+                descriptors.push(RawDescriptor::from(descriptor));
+            }
+        }
+        mock.add_desc_chains(&descriptors, 0).unwrap();
+        let mut queue: Queue = mock.create_queue().unwrap();
+        let mut decoder = Decoder::new(direction);
+        let mut lane = Lane::new(direction);
+        lane.set_frame_bytes(FRAME);
+        while let Some(chain) = queue.pop_descriptor_chain(memory) {
+            let arrival = decoder.decode(chain);
+            assert!(arrival.reachable && arrival.answerable && lane.fits(arrival.bytes));
+            assert!(lane.push(&decoder, arrival));
+        }
+        assert_eq!(
+            (lane.held() as u64, lane.pending_frames()),
+            (count, count * FRAMES)
+        );
+        lane
+    }
+
+    fn sound(count: u64) -> Vec<u8> {
+        (0..count)
+            .flat_map(|message| (0..24).map(move |byte| (message * 32 + byte) as u8))
+            .collect()
+    }
+
+    #[test]
+    fn samples_come_out_in_order_whatever_the_steps() {
+        let memory = memory();
+        for step in 1..=12u64 {
+            let mut lane = lane(&memory, Direction::Playback, 3);
+            let mut heard = Vec::new();
+            while lane.pending_frames() > 0 {
+                let frames = step.min(lane.pending_frames());
+                let mut part = vec![0; (frames as u32 * FRAME) as usize];
+                let half = part.len() / 2;
+                lane.copy_out(&memory, 0, &mut part[..half]);
+                lane.copy_out(&memory, half, &mut part[half..]);
+                lane.advance(frames, 0);
+                heard.extend(part);
+            }
+            assert_eq!(heard, sound(3), "{step} frames at a time");
+        }
+    }
+
+    #[test]
+    fn captured_samples_lie_where_the_driver_wants_them() {
+        let memory = memory();
+        let mut lane = lane(&memory, Direction::Capture, 2);
+        let sound: Vec<u8> = (100..148).collect();
+        lane.copy_in(&memory, 0, &sound[..30]);
+        lane.advance(5, 0);
+        lane.copy_in(&memory, 0, &sound[30..]);
+        lane.advance(3, 5);
+        for message in 0..2 {
+            let mut read = [0; 24];
+            let at = address(message);
+            memory
+                .read_slice(&mut read[..10], GuestAddress(at + 0x10))
+                .unwrap();
+            memory
+                .read_slice(&mut read[10..], GuestAddress(at + 0x40))
+                .unwrap();
+            let start = message as usize * 24;
+            assert_eq!(read, sound[start..start + 24]);
+            assert_eq!(lane.finish(&memory, 8, 0).unwrap().written, 24 + 8);
+        }
+    }
+
+    #[test]
+    fn a_message_is_through_when_the_host_has_passed_it_not_when_it_is_copied() {
+        let memory = memory();
+        let mut lane = lane(&memory, Direction::Playback, 2);
+        assert_eq!(lane.front_end(100), Some(104));
+        lane.advance(6, 100);
+        assert_eq!(lane.front_end(106), Some(104));
+        assert_eq!(lane.finish(&memory, 103, 0), None);
+        assert_eq!(
+            lane.finish(&memory, 104, 7),
+            Some(Finished {
+                head: 0,
+                written: 8
+            })
+        );
+        let mut status = [0; 8];
+        memory
+            .read_slice(&mut status, GuestAddress(address(0) + 0x80))
+            .unwrap();
+        assert_eq!(status, [0, 0x80, 0, 0, 7, 0, 0, 0]);
+        // The second is copied by half.
+        assert_eq!(lane.front_end(106), Some(108));
+        assert_eq!(lane.finish(&memory, 1000, 0), None);
+    }
+
+    #[test]
+    fn what_was_copied_but_not_heard_is_copied_again() {
+        let memory = memory();
+        for heard in 0..=10u64 {
+            let mut lane = lane(&memory, Direction::Playback, 3);
+            lane.advance(10, 100);
+            while lane.finish(&memory, 100 + heard, 0).is_some() {}
+            lane.rewind(100 + heard);
+            assert_eq!(lane.pending_frames(), 12 - heard);
+            let mut rest = vec![0; (12 - heard) as usize * FRAME as usize];
+            lane.copy_out(&memory, 0, &mut rest);
+            assert_eq!(
+                rest,
+                sound(3)[(heard as usize * FRAME as usize)..],
+                "{heard} heard"
+            );
+        }
+    }
+
+    #[test]
+    fn a_flushed_capture_message_claims_no_samples() {
+        let memory = memory();
+        let mut lane = lane(&memory, Direction::Capture, 1);
+        lane.advance(4, 0);
+        let finished = Finished {
+            head: 0,
+            written: 8,
+        };
+        assert_eq!(lane.flush(&memory, Status::Ok), Some(finished));
+        assert_eq!(lane.flush(&memory, Status::Ok), None);
+    }
+}

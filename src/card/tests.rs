@@ -67,6 +67,7 @@ struct Bench {
     calls: Vec<File>,
     time: Nanos,
     next_buffer: u64,
+    event_idx: bool,
     _reports: Receiver<Report>,
 }
 
@@ -93,6 +94,10 @@ fn place(queue: usize) -> [u64; 3] {
 
 impl Bench {
     fn new() -> Self {
+        Self::with_event_idx(true)
+    }
+
+    fn with_event_idx(event_idx: bool) -> Self {
         let info = |direction| PcmInfo {
             formats: pcm_format::S16.bit(),
             rates: pcm_format::rate_bit(48_000),
@@ -120,6 +125,7 @@ impl Bench {
             calls: Vec::new(),
             time: SECOND,
             next_buffer: 0x1_0000,
+            event_idx,
             _reports: reports,
         };
         bench.calls = (0..QUEUES).map(|_| eventfd()).collect();
@@ -137,7 +143,7 @@ impl Bench {
             avail,
             used,
             base,
-            event_idx: true,
+            event_idx: self.event_idx,
             enabled: true,
             kick: Some(eventfd()),
             call: Some(self.calls[queue].try_clone().unwrap()),
@@ -245,6 +251,9 @@ impl Bench {
     /// Whether the driver would kick for its next message.
     fn would_kick(&self, queue: usize) -> bool {
         let [_, _, used] = place(queue);
+        if !self.event_idx {
+            return self.word(used) == 0;
+        }
         self.word(used + 4 + 8 * u64::from(SIZE)) == self.added[queue]
     }
 
@@ -589,4 +598,45 @@ fn reports_never_hold_the_card_up() {
         assert_eq!(bench.request(&[0x104, 0]), OK);
         assert_eq!(bench.request(&[0x105, 0]), OK);
     }
+}
+
+#[test]
+fn without_event_idx_a_flag_keeps_the_driver_from_kicking() {
+    let mut bench = Bench::with_event_idx(false);
+    bench.prepare(0);
+    bench.play(1);
+    bench.play(2);
+    assert_eq!(bench.request(&[0x104, 0]), OK);
+    assert!(!bench.would_kick(QUEUE_TX));
+    bench.at(5);
+    assert_eq!(bench.calls(QUEUE_TX), 0);
+    bench.at(10);
+    assert_eq!(bench.calls(QUEUE_TX), 1);
+    bench.at(20);
+    assert_eq!(bench.calls(QUEUE_TX), 1);
+    assert!(bench.would_kick(QUEUE_TX));
+}
+
+#[test]
+fn a_chain_longer_than_any_ring_is_bad_and_costs_nobody_else() {
+    let mut bench = Bench::new();
+    bench.prepare(0);
+    // Nobody offered indirect descriptors; 4000 of them, one byte each.
+    let (table, data) = (bench.buffer(16 * 4000), bench.buffer(64));
+    for index in 0..4000u16 {
+        let mut bytes = data.to_le_bytes().to_vec();
+        bytes.extend(4u32.to_le_bytes());
+        bytes.extend(1u16.to_le_bytes());
+        bytes.extend((index + 1).to_le_bytes());
+        bench.write(table + 16 * u64::from(index), &bytes);
+    }
+    let head = bench.add(QUEUE_TX, &[(table, 16 * 4000, false)]);
+    let [desc, ..] = place(QUEUE_TX);
+    bench.write(desc + 16 * u64::from(head) + 12, &4u16.to_le_bytes());
+    bench.wake();
+    assert_eq!(bench.used(QUEUE_TX), [(head, 0)]);
+    let (good, _) = bench.play(1);
+    assert_eq!(bench.request(&[0x104, 0]), OK);
+    bench.at(10);
+    assert_eq!(bench.used(QUEUE_TX), [(good, 8)]);
 }
