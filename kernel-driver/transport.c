@@ -189,6 +189,9 @@ static void vl_del_vqs(struct virtio_device *vdev)
 	struct vl_device *vl = vdev_to_vl(vdev);
 	struct virtqueue *vq, *next;
 
+	/* virtio_snd deletes its queues first and resets the device then. */
+	if (READ_ONCE(vl->status) & VIRTIO_CONFIG_S_DRIVER_OK)
+		vl_request_stop(vl);
 	/* After a reset there is none left; a failed probe may not reset. */
 	vl_queue_detach_all(vl);
 	list_for_each_entry_safe(vq, next, &vdev->vqs, list) {
