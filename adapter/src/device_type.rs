@@ -42,7 +42,7 @@ pub struct DeviceType {
     pub zero_copy: bool,
     /// Number of queues.
     pub queues: QueueCount,
-    /// Longest queue that every known device process of the type accepts, in entries.
+    /// Longest queue that is of use, in entries; a device process may take shorter ones only.
     pub queue_size: u32,
     /// Bytes of config space.
     pub config_size: u32,
@@ -82,7 +82,8 @@ pub const DEVICE_TYPES: &[DeviceType] = &[
         id: virtio_ids::VIRTIO_ID_SOUND,
         zero_copy: true,
         queues: QueueCount::Exactly(4),
-        queue_size: 256,
+        // A period takes an entry for each page, and the driver drops what does not fit.
+        queue_size: 1024,
         config_size: 12,
         config_growth: &[(SND_F_CTLS, 16)],
         driver: "virtio_snd",

@@ -179,13 +179,21 @@ impl Run<'_> {
             overrides,
             ..
         } = self.options;
+        let control = ControlFile::open()?;
+        let existing = control.find(name)?;
+        if self.has_device && existing.is_none() {
+            return Ok(self.destroyed());
+        }
+        // Queues that exist have their size; trying others on a device process that may serve them
+        // still would disturb it.
+        let known_size = existing.map(|_| device.queue_size);
+        let overrides = &Overrides {
+            queue_size: overrides.queue_size.or(known_size),
+            ..*overrides
+        };
         let queues = overrides.queues.unwrap_or(device.queues.least());
         let mut backend = Backend::negotiate(socket, queues, ANSWER_LIMIT)?;
         let offer = Offer::ask(&mut backend, device, overrides)?;
-        let control = ControlFile::open()?;
-        if self.has_device && control.find(name)?.is_none() {
-            return Ok(self.destroyed());
-        }
         take_device(self.options, &control, &offer)?;
         self.has_device = true;
         log::info!("{name}: virtio device {device} is attached");

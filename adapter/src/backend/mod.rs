@@ -161,6 +161,29 @@ impl Backend {
         self.step(step, |f| f.set_config(offset, flags, data))
     }
 
+    /// Whether the device process takes a queue of `size` entries, tried by SET_VRING_NUM, which
+    /// it may refuse. `None`: it cannot say (no protocol feature REPLY_ACK).
+    ///
+    /// # Errors
+    /// Any [`BackendError`] but [`BackendError::Refused`].
+    pub fn takes_queue_size(
+        &mut self,
+        queue: u32,
+        size: u16,
+    ) -> Result<Option<bool>, BackendError> {
+        let acknowledges =
+            |p: VhostUserProtocolFeatures| p.contains(VhostUserProtocolFeatures::REPLY_ACK);
+        if !self.protocol.is_some_and(acknowledges) {
+            return Ok(None);
+        }
+        let step = Step::SetVringNum { queue, size };
+        match self.step(step, |f| f.set_vring_num(queue as usize, size)) {
+            Ok(()) => Ok(Some(true)),
+            Err(BackendError::Refused { .. }) => Ok(Some(false)),
+            Err(error) => Err(error),
+        }
+    }
+
     /// SET_FEATURES: what the driver accepted, without transport bits.
     ///
     /// # Errors

@@ -44,6 +44,9 @@ pub enum SessionError {
         /// The type.
         device: String,
     },
+    /// SET_VRING_NUM was refused for every size.
+    #[error("the device process takes queues of no size")]
+    NoQueueSize,
     /// The device process lacks the protocol feature CONFIG.
     #[error(
         "the device process has no config space (vhost-user protocol feature CONFIG), which \

@@ -24,6 +24,9 @@ const NOT_OFFERED: u64 = 1 << VIRTIO_F_ACCESS_PLATFORM
     | 1 << VIRTIO_F_RING_RESET
     | 1 << VIRTIO_F_ADMIN_VQ;
 
+/// Entries of a queue where the device process cannot say what it takes: what most of them do.
+const UNTRIED_QUEUE_SIZE: u32 = 256;
+
 /// What the user knows better than the table of device types.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
@@ -63,7 +66,10 @@ impl Offer {
             return Err(SessionError::Legacy);
         }
         let queues = queue_count(device, overrides.queues, backend.queue_count())?;
-        let queue_size = overrides.queue_size.unwrap_or(device.queue_size);
+        let queue_size = match overrides.queue_size {
+            Some(size) => size,
+            None => queue_size(backend, device.queue_size)?,
+        };
         let features = backend.features();
         let config_size = overrides
             .config_size
@@ -83,6 +89,21 @@ impl Offer {
             config,
             config_writes: device.config_writes,
         })
+    }
+}
+
+/// The longest queue up to `most` entries that the device process takes: vhost-user has no message
+/// that asks for it, but a queue that is too long is refused.
+fn queue_size(backend: &mut Backend, most: u32) -> Result<u32, SessionError> {
+    let mut size = most;
+    loop {
+        // The table's sizes fit into the message, see its test.
+        match backend.takes_queue_size(0, u16::try_from(size).unwrap_or(u16::MAX))? {
+            Some(true) => return Ok(size),
+            Some(false) if size > 1 => size /= 2,
+            Some(false) => return Err(SessionError::NoQueueSize),
+            None => return Ok(size.min(UNTRIED_QUEUE_SIZE)),
+        }
     }
 }
 

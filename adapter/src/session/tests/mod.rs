@@ -135,6 +135,7 @@ fn messages_come_in_the_order_of_the_specification() {
         SET_PROTOCOL_FEATURES,
         GET_QUEUE_NUM,
         SET_BACKEND_REQ_FD,
+        SET_VRING_NUM,
     ];
     assert_eq!(device.codes(), negotiation);
 
@@ -164,7 +165,7 @@ fn messages_come_in_the_order_of_the_specification() {
     );
 
     let word = |code: u32, at: usize| {
-        let body = device.bodies(code).remove(0);
+        let body = device.bodies(code).pop().unwrap();
         u32::from_le_bytes(body[at..at + 4].try_into().unwrap())
     };
     assert_eq!(
@@ -385,16 +386,42 @@ fn a_stop_is_answered_although_the_device_process_has_died() {
 
 #[test]
 fn a_refusal_names_the_step() {
-    let (socket, _device) = ScriptedDevice::start(Script::with_fault(SET_VRING_NUM, Fault::Refuse));
+    let (socket, _device) =
+        ScriptedDevice::start(Script::with_fault(SET_VRING_ADDR, Fault::Refuse));
     let driver = FakeDriver::new(1);
     let mut session = session(socket, &driver, "rng").unwrap();
     driver.request(1, start_request(false));
     let error = session.handle_request().unwrap_err().to_string();
     assert!(
-        error.contains("refused SET_VRING_NUM for queue 0 of 8 entries"),
+        error.contains("refused SET_VRING_ADDR for queue 0"),
         "{error}"
     );
-    assert!(error.contains("--queue-size"), "{error}");
+}
+
+#[test]
+fn queues_are_as_long_as_the_device_process_takes_them() {
+    let sizes = |script: Script| {
+        let script = Script {
+            queues: 4,
+            config: vec![0; 12],
+            ..script
+        };
+        offer(script, "sound").map(|offer| offer.queue_sizes)
+    };
+    let taking = |queue_size| Script {
+        queue_size,
+        ..Script::default()
+    };
+    assert_eq!(sizes(taking(1024)).unwrap(), [1024; 4]);
+    assert_eq!(sizes(taking(300)).unwrap(), [256; 4]);
+    assert!(matches!(sizes(taking(0)), Err(SessionError::NoQueueSize)));
+    let without_reply_ack = Script {
+        protocol: PROTOCOL & !(1 << 3),
+        ..taking(64)
+    };
+    assert_eq!(sizes(without_reply_ack).unwrap(), [256; 4]);
+    let error = offer(Script::with_fault(SET_VRING_NUM, Fault::Close), "rng").unwrap_err();
+    assert!(error.is_backend_closed(), "{error}");
 }
 
 #[test]

@@ -60,6 +60,8 @@ pub struct Script {
     pub protocol: u64,
     pub queues: u64,
     pub config: Vec<u8>,
+    /// Longest queue that is not refused.
+    pub queue_size: u32,
     pub faults: BTreeMap<u32, Fault>,
 }
 
@@ -70,6 +72,7 @@ impl Default for Script {
             protocol: PROTOCOL,
             queues: 2,
             config: Vec::new(),
+            queue_size: 1024,
             faults: BTreeMap::new(),
         }
     }
@@ -222,6 +225,10 @@ impl Device {
                     return self.refuse(code, body);
                 }
                 [&body[..12], &config].concat()
+            }
+            SET_VRING_NUM if flags & NEED_REPLY != 0 => {
+                let size = u32::from_le_bytes(body[4..8].try_into().unwrap());
+                words([u64::from(size > self.script.queue_size)])
             }
             SET_CONFIG => {
                 let at = u32::from_le_bytes(body[..4].try_into().unwrap()) as usize;
