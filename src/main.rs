@@ -17,6 +17,7 @@ mod report;
 mod ring;
 mod run;
 mod session;
+mod signals;
 mod stream;
 mod transfer;
 mod wire;

@@ -3,16 +3,13 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use signal_hook::consts::{SIGINT, SIGTERM};
 use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
 
 use crate::args::{Args, HostKind, MAX_CHANNELS};
@@ -27,6 +24,7 @@ use crate::inherited;
 use crate::pcm_format;
 use crate::report;
 use crate::session::Session;
+use crate::signals::Signals;
 use crate::wire::{self, Chmap, Direction, PcmInfo};
 
 /// Reports that may wait for the log; more are lost.
@@ -84,7 +82,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         Some(fd) => Some(inherited::connected_socket(fd).map_err(|error| RunError::Fd(fd, error))?),
         None => None,
     };
-    let signals = signals().map_err(|error| RunError::Wait("signals", error))?;
+    let signals = Signals::register().map_err(|error| RunError::Wait("signals", error))?;
     let host = open_host(args)?;
     let chmaps = channel_maps(host.streams());
     let config = wire::config_space(host.streams().len() as u32, chmaps.len() as u32);
@@ -92,7 +90,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     let logger = std::thread::spawn(move || report::write_log(&log));
     let device = Arc::new(Device::start(Card::new(host, chmaps, reports))?);
     let result = match (inherited, &args.socket_path) {
-        (Some(socket), _) => serve(socket, &device, &config, &signals).map(|_| ()),
+        (Some(socket), _) => serve(socket, &device, &config, &signals),
         (None, Some(path)) => listen(path, &device, &config, &signals),
         (None, None) => Ok(()),
     };
@@ -100,14 +98,6 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     // The audio thread is gone, so the log ends.
     let _ = logger.join();
     result
-}
-
-/// Readable once SIGTERM or SIGINT has come.
-fn signals() -> io::Result<UnixStream> {
-    let (reader, writer) = UnixStream::pair()?;
-    signal_hook::low_level::pipe::register(SIGTERM, writer.try_clone()?)?;
-    signal_hook::low_level::pipe::register(SIGINT, writer)?;
-    Ok(reader)
 }
 
 /// Refuses options that the chosen host would ignore.
@@ -255,7 +245,7 @@ fn listen(
     path: &Path,
     device: &Arc<Device>,
     config: &[u8],
-    signals: &UnixStream,
+    signals: &Signals,
 ) -> Result<(), RunError> {
     let fail = |source: io::Error| {
         let hint = match source.kind() {
@@ -275,13 +265,12 @@ fn listen(
     let listener = bind(path).map_err(fail)?;
     let _socket = SocketFile(path);
     log::info!("listening on {}", path.display());
-    while wait_for(listener.as_fd(), signals)? {
+    let wait = |error| RunError::Wait("frontends", error);
+    while signals.wait_for(listener.as_fd()).map_err(wait)? {
         match listener.accept() {
             Ok((socket, _)) => {
                 log::info!("a frontend has connected");
-                if !serve(socket, device, config, signals)? {
-                    break;
-                }
+                serve(socket, device, config, signals)?;
             }
             Err(error) => log::warn!("accept: {error}"),
         }
@@ -289,25 +278,29 @@ fn listen(
     Ok(())
 }
 
-/// Serves one connection; false if a signal ended it.
+/// Serves one connection until it or the program is to end.
 fn serve(
     socket: UnixStream,
     device: &Arc<Device>,
     config: &[u8],
-    signals: &UnixStream,
-) -> Result<bool, RunError> {
-    let watched = socket
-        .try_clone()
-        .map_err(|error| RunError::Wait("the frontend", error))?;
+    signals: &Signals,
+) -> Result<(), RunError> {
+    let fail = |error| RunError::Wait("the frontend", error);
+    let watched = socket.try_clone().map_err(fail)?;
     let session = Session::new(Arc::clone(device), config.to_vec());
     let mut handler = BackendReqHandler::from_stream(socket, Arc::new(Mutex::new(session)));
-    debug_assert!(handler.as_raw_fd() >= 0);
-    while wait_for(watched.as_fd(), signals)? {
+    signals
+        .hanging_up(&watched, || answer_requests(&mut handler))
+        .map_err(fail)
+}
+
+/// Answers requests until the frontend goes, or says something after which nothing makes sense.
+fn answer_requests(handler: &mut BackendReqHandler<Mutex<Session>>) {
+    loop {
         match handler.handle_request() {
             Ok(()) => {}
             Err(ProtocolError::Disconnected | ProtocolError::PartialMessage) => {
-                log::info!("the frontend has gone");
-                return Ok(true);
+                return log::info!("the frontend has gone");
             }
             // The frontend was told, if it asked; its next request may be a better one.
             Err(
@@ -317,29 +310,7 @@ fn serve(
                 | ProtocolError::InactiveFeature(_)
                 | ProtocolError::InactiveOperation(_)),
             ) => log::warn!("request of the frontend: {error}"),
-            Err(error) => {
-                log::warn!("the frontend is dropped: {error}");
-                return Ok(true);
-            }
-        }
-    }
-    Ok(false)
-}
-
-/// Waits until `fd` is readable; false if a signal came.
-fn wait_for(fd: BorrowedFd<'_>, signals: &UnixStream) -> Result<bool, RunError> {
-    loop {
-        let mut fds = [
-            PollFd::new(fd, PollFlags::POLLIN),
-            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-        ];
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) => {
-                let [_, signalled] = fds.map(|fd| fd.any().unwrap_or(false));
-                return Ok(!signalled);
-            }
-            Err(Errno::EINTR) => {}
-            Err(error) => return Err(RunError::Wait("the frontend", error.into())),
+            Err(error) => return log::warn!("the frontend is dropped: {error}"),
         }
     }
 }
