@@ -11,22 +11,17 @@ logs a complaint meanwhile, if it leaves a loopback device behind, or if it take
 """
 
 import os
-import pathlib
-import shutil
 import signal
 import subprocess
 
-import guest_memory
 import programs
 import pytest
-import real_card
 from card import CLASS, Card
 from kernel_log import KernelLog
+from machine import load_module, prepare
 from programs import wait_until
 from real_card import RealCard
 
-MODULE = "virtio_loopback"
-RULE = pathlib.Path(__file__).parents[2] / "kernel-driver" / "60-virtio-loopback.rules"
 TIME_LIMIT = 60
 
 
@@ -35,33 +30,12 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "time_limit(seconds): other than the usual limit, in the guest's time")
 
 
-def load_module():
-    if not pathlib.Path("/sys/module", MODULE).exists():
-        programs.run("insmod", os.environ["VIRTIO_LOOPBACK_MODULE"])
-
-
-def start_udev():
-    """udevd with the project's rule. /etc may be read-only in the guest, /run is not."""
-    folder = pathlib.Path("/run/udev/rules.d")
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(RULE, folder)
-    # One that runs already has been started from the host's disk.
-    subprocess.run(["udevadm", "control", "--exit"], capture_output=True)
-    programs.run("/lib/systemd/systemd-udevd", "--daemon")
-
-
 @pytest.fixture(scope="session", autouse=True)
 def machine():
     """The guest, ready for the tests."""
     if os.getuid() or not os.environ.get("VIRTIO_LOOPBACK_MODULE"):
         pytest.exit("these tests run as root in a virtual machine: use tests/harness/vm-tests", 2)
-    guest_memory.make()
-    programs.install(os.environ.get("VIRTIO_LOOPBACK_BINARIES", "/nonexistent"))
-    start_udev()
-    programs.run("modprobe", "-a", "virtio", "virtio_ring", "virtio_snd")
-    real_card.load()
-    load_module()
-    programs.run("udevadm", "settle")
+    prepare()
 
 
 def alarm(number, frame):

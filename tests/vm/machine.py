@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""Makes a fresh guest ready: programs in memory, udev with our rule, real cards, our module."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+
+import guest_memory
+import programs
+import real_card
+
+MODULE = "virtio_loopback"
+RULE = pathlib.Path(__file__).parents[2] / "kernel-driver" / "60-virtio-loopback.rules"
+
+
+def prepare():
+    guest_memory.make()
+    programs.install(os.environ.get("VIRTIO_LOOPBACK_BINARIES", "/nonexistent"))
+    start_udev()
+    programs.run("modprobe", "-a", "virtio", "virtio_ring", "virtio_snd")
+    real_card.load()
+    load_module()
+    programs.run("udevadm", "settle")
+
+
+def load_module():
+    if not pathlib.Path("/sys/module", MODULE).exists():
+        programs.run("insmod", os.environ["VIRTIO_LOOPBACK_MODULE"])
+
+
+def start_udev():
+    """udevd with the project's rule. /etc may be read-only in the guest, /run is not."""
+    folder = pathlib.Path("/run/udev/rules.d")
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(RULE, folder)
+    # One that runs already has been started from the host's disk.
+    subprocess.run(["udevadm", "control", "--exit"], capture_output=True)
+    programs.run("/lib/systemd/systemd-udevd", "--daemon")
