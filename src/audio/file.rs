@@ -4,13 +4,13 @@
 //! A file holds exactly the frames that the driver sent: an underrun is silence for the listener of
 //! a card, but adds nothing to the file. A stream that is prepared again goes on in the same file as
 //! long as its format, rate and channels stay the same; otherwise the next file gets a number:
-//! `out.wav`, `out-2.wav`, and so on. The header is brought up to date after every second of sound
+//! `out.wav`, `out-2.wav`, and so on. A file that was deleted meanwhile is made anew. The header is brought up to date after every second of sound
 //! and at every stop, so that the file is readable even after the process has been killed.
 //!
 //! The captured file starts over at every PREPARE and is followed by silence.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::HostError;
@@ -77,6 +77,11 @@ impl Output {
         }
     }
 
+    /// Whether somebody has removed the file: what is written to it would be lost.
+    fn is_deleted(&self) -> bool {
+        self.file.metadata().is_ok_and(|stat| stat.nlink() == 0)
+    }
+
     fn put_header(&mut self) -> std::io::Result<()> {
         self.written_at_header = self.written;
         match wav::header(self.layout, self.written) {
@@ -123,16 +128,16 @@ impl Player {
         self.frame_bytes = params.frame_bytes() as usize;
         self.chunk
             .resize(self.frame_bytes * CHUNK_FRAMES as usize, 0);
-        if self
-            .output
-            .as_ref()
-            .is_some_and(|output| output.layout == layout)
-        {
-            return Ok(());
-        }
-        // A file without a frame can still take another layout.
-        if self.output.take().is_none_or(|output| output.written > 0) {
-            self.files += 1;
+        let known = self.output.take();
+        match known {
+            Some(output) if output.is_deleted() => {}
+            Some(output) if output.layout == layout => {
+                self.output = Some(output);
+                return Ok(());
+            }
+            // A file without a frame can still take another layout.
+            Some(output) if output.written == 0 => {}
+            _ => self.files += 1,
         }
         self.output = Some(Output::create(numbered(&self.path, self.files), layout)?);
         Ok(())
@@ -467,6 +472,20 @@ mod tests {
             [7, 8, 9, 10]
         );
         assert!(!folder.path().join("out-3.wav").exists());
+    }
+
+    #[test]
+    fn a_deleted_file_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.wav");
+        let mut files = player(&path);
+        for sample in [1, 2] {
+            files.prepare(0, &params(U8, 1)).unwrap();
+            play(&mut files, 1, &[sample]);
+            files.release(0);
+            assert_eq!(load(&path).unwrap().1, [sample]);
+            std::fs::remove_file(&path).unwrap();
+        }
     }
 
     #[test]
