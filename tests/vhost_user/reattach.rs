@@ -269,9 +269,15 @@ fn a_stream_that_was_suspended_with_its_rings_plays_on_after_them() {
         card.completion(TX).expect_played(head);
     }
     card.close(0);
-    assert!(
-        wav::read(&device.path("out.wav"))
-            .1
-            .ends_with(&samples[80 * 10..])
-    );
+    let heard = wav::read(&device.path("out.wav")).1;
+    // A message that was heard in part is heard again from its beginning, and none is left out.
+    let fits = |from: usize| {
+        let before = heard.len().checked_sub(samples.len() - from);
+        before.is_some_and(|before| {
+            (from..=from + 80).contains(&before)
+                && samples.starts_with(&heard[..before])
+                && heard[before..] == samples[from..]
+        })
+    };
+    assert!((5..=20).any(|message| fits(80 * message)));
 }
