@@ -173,6 +173,29 @@ impl Run<'_> {
         socket: UnixStream,
         process: Option<&mut DeviceProcess>,
     ) -> Result<Ending, RunError> {
+        let RunOptions { name, device, .. } = self.options;
+        let Some(mut session) = self.begin(socket)? else {
+            return Ok(self.destroyed());
+        };
+        let advice = format!(
+            "no driver in this kernel has taken virtio device {device}: {}",
+            device.driver_advice()
+        );
+        let mut event_loop = EventLoop::new(&mut session, self.signals, process, advice);
+        let mut ending = event_loop.run()?;
+        if ending == Ending::Signal && self.options.ephemeral {
+            // Served on until it is gone, so that its driver can end in good order.
+            ControlFile::open()?.destroy(name)?;
+            ending = event_loop.run_until_gone(DESTROY_TIME)?;
+        }
+        match ending {
+            Ending::Destroyed => Ok(self.destroyed()),
+            ending => Ok(ending),
+        }
+    }
+
+    /// Negotiates and takes the device. `None`: the device that this run had is gone.
+    fn begin(&mut self, socket: UnixStream) -> Result<Option<Session<ControlFile>>, RunError> {
         let RunOptions {
             name,
             device,
@@ -182,7 +205,7 @@ impl Run<'_> {
         let control = ControlFile::open()?;
         let existing = control.find(name)?;
         if self.has_device && existing.is_none() {
-            return Ok(self.destroyed());
+            return Ok(None);
         }
         // Queues that exist have their size; trying others on a device process that may serve them
         // still would disturb it.
@@ -197,23 +220,7 @@ impl Run<'_> {
         take_device(self.options, &control, &offer)?;
         self.has_device = true;
         log::info!("{name}: virtio device {device} is attached");
-
-        let advice = format!(
-            "no driver in this kernel has taken virtio device {device}: {}",
-            device.driver_advice()
-        );
-        let mut session = Session::new(control, backend, &offer);
-        let mut event_loop = EventLoop::new(&mut session, self.signals, process, advice);
-        let mut ending = event_loop.run()?;
-        if ending == Ending::Signal && self.options.ephemeral {
-            // Served on until it is gone, so that its driver can end in good order.
-            ControlFile::open()?.destroy(name)?;
-            ending = event_loop.run_until_gone(DESTROY_TIME)?;
-        }
-        match ending {
-            Ending::Destroyed => Ok(self.destroyed()),
-            ending => Ok(ending),
-        }
+        Ok(Some(Session::new(control, backend, &offer)))
     }
 
     fn destroyed(&mut self) -> Ending {
