@@ -78,7 +78,8 @@ impl Card {
     /// at most once for each queue.
     pub fn serve(&mut self, now: Nanos) {
         let Some(memory) = self.memory.clone() else {
-            return;
+            // A sound card that cannot be opened is told of before a driver comes.
+            return self.report_faults();
         };
         let memory = memory.map();
         self.answer_requests(memory, now);

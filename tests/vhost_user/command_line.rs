@@ -5,6 +5,8 @@ use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Output};
+#[cfg(feature = "alsa")]
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::Signal;
@@ -12,7 +14,11 @@ use tempfile::TempDir;
 
 use crate::card::Card;
 use crate::device::{Device, program, wait_for_end};
+#[cfg(feature = "alsa")]
+use crate::driver::LIMIT;
 use crate::frontend::EVENT_IDX;
+#[cfg(feature = "alsa")]
+use crate::sound::{Params, RATE_48000, S16};
 use crate::sound::{SMALL, noise};
 use crate::wav;
 
@@ -136,6 +142,26 @@ fn options_that_the_host_would_ignore_are_refused() {
         "hw:0",
     ];
     fails_with(&folder, &misplaced, &["--capture-device", "loop"]);
+}
+
+#[cfg(feature = "alsa")]
+#[test]
+fn a_sound_card_that_is_not_there_is_named_at_once_and_played_to_in_silence() {
+    let device = Device::start(&["--host", "alsa", "--playback-device", "nosuch"]);
+    let end = Instant::now() + LIMIT;
+    while !device.log().contains("ALSA device nosuch") {
+        assert!(Instant::now() < end, "log: {}", device.log());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let params = Params {
+        format: S16,
+        channels: 2,
+        rate: RATE_48000,
+        buffer_bytes: 4 * 1920,
+        period_bytes: 1920,
+        ..SMALL
+    };
+    Card::attach(&device).play(0, &params, &noise(3 * 1920, 1));
 }
 
 #[test]
