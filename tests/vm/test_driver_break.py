@@ -165,8 +165,8 @@ def test_killing_the_process_again_and_again():
         wait_until(lambda: device.sysfs("noise", "attached") == "0", what="the end of the process")
     with Control() as control:
         control.attach("noise")
-        backend = Backend(control, fill(b"alive"))
-        wait_until(lambda: device.read_hwrng(1) in b"alive")
+        backend = Backend(control, fill(b"ALIVE"))
+        wait_until(lambda: device.read_hwrng(1) in b"ALIVE")
         control.destroy("noise")
         wait_until(lambda: control.list()[1] == 0)
         backend.stop()

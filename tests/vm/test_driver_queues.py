@@ -46,6 +46,7 @@ def test_a_kick_between_two_eventfds_is_replayed():
         kick, call = os.eventfd(0, os.EFD_NONBLOCK), os.eventfd(0)
         control.set_eventfds(0, kick, call)
         queue = SplitQueue(memory, control.queue(0), kick, call)
+        assert os.eventfd_read(kick) == 1
         chain = queue.wait()
         Reader()
         # No eventfd for kicks while the driver sends the next one.
