@@ -15,7 +15,7 @@ COLUMNS = 900  # of a waveform: one thin line a column, from its lowest to its h
 CLOSE_UP = 0.003  # seconds
 
 
-def draw(cards, path):
+def draw(cards, path, credit):
     """Writes the picture to `path` and returns it."""
     plt.rcParams.update({"font.family": "DejaVu Sans", "font.size": 9, "text.color": INK, "axes.edgecolor": GRID,
                          "xtick.color": SOFT, "ytick.color": SOFT, "axes.labelcolor": SOFT})
@@ -28,6 +28,7 @@ def draw(cards, path):
     for row, card in enumerate(cards):
         axes = [figure.add_subplot(grid[row, column]) for column in range(3)]
         draw_card(axes, card, longest)
+    figure.text(0.98, 0.1 / figure.get_figheight(), credit, size=7.5, color=SOFT, ha="right")
     figure.savefig(path)
     plt.close(figure)
     return path

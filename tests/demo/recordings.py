@@ -4,9 +4,11 @@
 import pathlib
 import subprocess
 
-# Of the package amoebax-data. Music by Alex Almarza, Free Art License 1.2.
+# Of the package amoebax-data.
 MUSIC = pathlib.Path("/usr/share/games/amoebax/music/K.QuitaBackground.ogg")
-SPOKEN = ["In three hundred metres, turn left.", "Then keep right, and join the motorway."]
+CREDIT = "Music: \u00c0lex Almarza, Free Art License 1.2. Voice: espeak-ng."
+SPOKEN = ["In three hundred metres, turn left.", "Then keep right, and join the motorway.",
+          "You will arrive in twenty minutes."]
 SECONDS = 12
 
 

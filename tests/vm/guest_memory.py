@@ -17,8 +17,10 @@ ROOT = pathlib.Path("/run/virtio-loopback-tests/root")
 PROGRAMS = ["/usr/bin/aplay", "/usr/bin/arecord", "/usr/bin/sox"]
 # ... and these in the guest's, but from memory.
 SYSTEM_PROGRAMS = ["/usr/bin/udevadm", "/usr/bin/kmod"]
-FOLDERS = ["/usr/share/alsa", "/usr/share/sounds/alsa", "/etc/alsa"]
-FILES = ["/etc/ld.so.cache", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf"]
+# Without ALSA's hundreds of files about cards that are not here.
+FOLDERS = ["/usr/share/alsa/cards", "/usr/share/alsa/pcm", "/usr/share/alsa/alsa.conf.d", "/etc/alsa",
+           "/usr/share/sounds/alsa"]
+FILES = ["/usr/share/alsa/alsa.conf", "/etc/ld.so.cache", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf"]
 SHARED = ["dev", "proc", "sys", "run", "tmp"]
 LINKS = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64"}
 
