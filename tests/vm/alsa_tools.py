@@ -91,7 +91,11 @@ def difference(expected, received, frame_bytes):
     if expected == received:
         return None
     frame = next(
-        (i for i in range(0, len(expected), frame_bytes) if expected[i : i + frame_bytes] != received[i : i + frame_bytes]),
+        (
+            start
+            for start in range(0, len(expected), frame_bytes)
+            if expected[start : start + frame_bytes] != received[start : start + frame_bytes]
+        ),
         len(expected),
     )
     return (

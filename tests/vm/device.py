@@ -20,7 +20,6 @@ import fcntl
 import mmap
 import os
 import select
-import signal
 import struct
 import threading
 import time
