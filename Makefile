@@ -20,7 +20,7 @@ DKMS_SOURCE := /usr/src/virtio-loopback-$(VERSION)
 KFLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build programs modules demo test test-kernels check install install-driver uninstall clean clean-cache
+.PHONY: help setup build programs man modules demo test test-kernels check install install-driver uninstall clean clean-cache
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,12 +28,16 @@ help: ## list these targets
 setup: ## install what building and testing need (done by the others by themselves)
 	@$(HARNESS)/setup test
 
-build: ## build the two programs, and the driver for KERNEL (5.10, 6.1, 6.12 or 7.2)
+build: ## build the two programs, their man pages, and the driver for KERNEL (5.10, 6.1, 6.12 or 7.2)
 	@$(HARNESS)/setup build
-	@$(MAKE) --no-print-directory programs modules
+	@$(MAKE) --no-print-directory programs man modules
 
 programs: ## build the two programs alone
 	@$(HARNESS)/cargo build --release --locked --workspace
+
+man: ## write the man pages of the programs, into build/man/
+	@$(HARNESS)/cargo run --quiet --locked --example vhost-user-sound-man -- build/man
+	@$(HARNESS)/cargo run --quiet --locked --package virtio-loopback --example man -- build/man
 
 modules: ## build the driver alone, into build/KERNEL/
 	@$(HARNESS)/build-module $(KERNEL) build/$(KERNEL) $(KFLAGS)
@@ -55,11 +59,12 @@ check: ## the linters alone (ONLY="clippy" picks some, for test as well)
 	@$(HARNESS)/setup test
 	@$(HARNESS)/checks lint $(if $(ONLY),--only "$(ONLY)")
 
-install: ## install programs, udev rule and driver (PREFIX, DESTDIR, KVER); after make build
+install: ## install programs, man pages, udev rule and driver (PREFIX, DESTDIR, KVER); after make build
 	@for program in $(PROGRAMS); do \
 		test -x $(PROGRAM_DIR)/$$program || { echo "install: $$program is not built; run: make build" >&2; exit 1; }; \
 		install -Dm755 $(PROGRAM_DIR)/$$program $(DESTDIR)$(PREFIX)/bin/$$program || exit; \
 	done
+	@install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man1 build/man/*.1
 	@install -Dm644 -t $(DESTDIR)$(UDEVDIR) kernel-driver/60-virtio-loopback.rules
 	@install -Dm644 -t $(DESTDIR)$(PREFIX)/include/linux kernel-driver/include/uapi/linux/virtio_loopback.h
 	@rm -rf $(DESTDIR)$(DKMS_SOURCE)
@@ -87,6 +92,7 @@ install-driver:
 
 uninstall: ## remove what make install put there
 	@if [[ -z "$(DESTDIR)" ]] && command -v dkms >/dev/null; then dkms remove virtio-loopback/$(VERSION) --all || true; fi
+	@rm -f $(addprefix $(DESTDIR)$(PREFIX)/share/man/man1/,$(addsuffix *.1,$(PROGRAMS)))
 	@rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(PROGRAMS)) $(DESTDIR)$(UDEVDIR)/60-virtio-loopback.rules
 	@rm -f $(DESTDIR)$(PREFIX)/include/linux/virtio_loopback.h
 	@rm -rf $(DESTDIR)$(DKMS_SOURCE)
