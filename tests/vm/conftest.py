@@ -30,6 +30,13 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "time_limit(seconds): other than the usual limit, in the guest's time")
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        # Those of the driver alone need nothing that a kernel might not have.
+        if item.path.name.startswith("test_driver_"):
+            item.add_marker("core")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def machine():
     """The guest, ready for the tests."""
