@@ -481,6 +481,15 @@ class Backend(threading.Thread):
 
     def _answer(self, request):
         self.requests.append(request)
+        try:
+            self._act(request)
+            self.control.answer(request)
+        except OSError as error:
+            # Withdrawn: the device is being destroyed. Its STOP is still to come.
+            if error.errno not in (errno.ESHUTDOWN, errno.ENOENT):
+                raise
+
+    def _act(self, request):
         if request.type == START:
             self.served = Served(self.control, bool(request.flags & START_RESUME))
         elif request.type == STOP and self.served:
@@ -488,7 +497,6 @@ class Backend(threading.Thread):
             self.served = None
         elif request.type == CONFIG_WRITE and self.write_config:
             self.write_config(*request.config_write)
-        self.control.answer(request)
 
     def stop(self):
         """End the thread; leaves the control file and the eventfds open."""

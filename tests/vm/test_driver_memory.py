@@ -4,6 +4,7 @@
 import errno
 import mmap
 import os
+import signal
 import subprocess
 
 import device
@@ -159,7 +160,7 @@ def test_a_child_does_not_inherit_the_mapping(started):
         os.closerange(0, 3)
         memory.read(0, 1)  # SIGSEGV
         os._exit(0)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == device.signal.SIGSEGV
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGSEGV
     memory.close()
 
 
