@@ -47,4 +47,4 @@ module_exit(vl_exit);
 MODULE_AUTHOR("virtio-loopback contributors");
 MODULE_DESCRIPTION("Virtio devices for this kernel, served by a process");
 MODULE_LICENSE("GPL");
-MODULE_VERSION("1.0.0");
+MODULE_VERSION("0.1.0");
