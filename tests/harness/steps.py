@@ -125,7 +125,7 @@ def virtual_machine_step(kernel, selection, kinds):
           "--binaries", str(PROGRAMS), "--report", str(BUILD / f"vm-{kernel}"), "--time-limit", str(VM_SECONDS),
           "--", "-v", *selection]],
         needs=["build the programs", driver], live="vm", kinds=kinds, alone="vm",
-        closing=r"^(=+ .*\b(passed|failed|error|errors|skipped)\b.* =+|(FAILED|ERROR) .*)$",
+        closing=r"^(=+ .*\b(passed|failed|error|errors|skipped)\b.* =+|(FAILED|ERROR) \S+::.*)$",
     )
 
 
