@@ -56,11 +56,12 @@ def watch(machine, request):
     marker = request.node.get_closest_marker("time_limit")
     signal.signal(signal.SIGALRM, alarm)
     signal.alarm(marker.args[0] if marker else TIME_LIMIT)
+    before = devices()
     log = KernelLog()
     yield
     signal.alarm(0)
     programs.Program.kill_all()
-    leftovers = remaining_devices()
+    leftovers = leftover_devices(before)
     complaints = log.complaints()
     log.close()
     for name in leftovers:
@@ -69,13 +70,17 @@ def watch(machine, request):
     assert not leftovers, f"left behind: {', '.join(leftovers)}"
 
 
-def remaining_devices():
-    """Names of the devices that are still there, after they had time to go."""
+def devices():
+    return set(os.listdir(CLASS)) if CLASS.exists() else set()
+
+
+def leftover_devices(before):
+    """Names of this test's devices that are still there after they had time to go."""
     try:
-        wait_until(lambda: not CLASS.exists() or not os.listdir(CLASS), "no devices", 3)
+        wait_until(lambda: devices() <= before, "no devices", 3)
         return []
     except AssertionError:
-        return os.listdir(CLASS)
+        return sorted(devices() - before)
 
 
 @pytest.fixture
