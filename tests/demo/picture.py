@@ -51,7 +51,8 @@ def draw_card(axes, card, seconds):
     peak = max(np.abs(sent).max(), np.abs(got).max() if len(got) else 0, 0.5) * 1.08
     kind = {1: "mono", 2: "stereo"}.get(card["channels"], f"{card['channels']} channels")
     waveform(axes[0], sent, rate, peak, SENT)
-    title(axes[0], f"{card['name']}: the file", f"{card['file'].name}, {rate:,} Hz, {kind}, {result.frames_in:,} frames")
+    shape = f"{rate:,} Hz, {kind}, {result.frames_in:,} frames"
+    title(axes[0], f"{card['name']}: the file", f"{card['file'].name}, {shape}")
     waveform(axes[1], got, rate, peak, GOT)
     arrived = "no difference" if result.exact else f"first difference at frame {result.first_difference:,}"
     title(axes[1], "what the real card got", f"{result.frames_out:,} frames, {arrived}, {card['xruns']} xruns",
