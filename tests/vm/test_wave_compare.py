@@ -55,6 +55,14 @@ def test_what_is_wrong_is_found(recording, first_difference, continues_at):
     assert result.continues_at == continues_at
 
 
+def test_all_arrived_whatever_follows():
+    after = judge(QUIET + SOUND + SOUND[-PERIOD:])
+    assert after.arrived and not after.exact
+    assert judge(QUIET + SOUND + QUIET).arrived
+    assert not judge(QUIET + SOUND[:-FRAME]).arrived
+    assert not judge(QUIET).arrived
+
+
 def test_what_the_recorder_had_in_its_buffer_before_does_not_count():
     lap = 4000
     recording = QUIET + SOUND + QUIET[:100]
