@@ -2,6 +2,7 @@
 """aplay and arecord, as a user runs them."""
 
 import pathlib
+import platform
 import re
 import signal
 import tempfile
@@ -10,7 +11,10 @@ from programs import Program, wait_until
 from sounds import Sound
 from wave_compare import compare
 
-FOLDER = pathlib.Path(tempfile.gettempdir())  # the guest's memory, not the host's disk
+# Before 6.12, virtio_snd hands the whole buffer over at the start and each period again when it has
+# been played: when the last one has, the device already plays on, as a real card's DMA does, what lies
+# behind it, until the driver stops it. There, silence is put behind each sound, and may come out.
+PLAYS_ON = tuple(map(int, re.findall(r"\d+", platform.release())[:2])) < (6, 12)
 
 
 class Player(Program):
@@ -18,6 +22,8 @@ class Player(Program):
 
     def __init__(self, device, sound, period=None, buffer=None, mmap=False):
         self._file = tempfile.NamedTemporaryFile(suffix=".raw")  # goes with this object
+        if PLAYS_ON:
+            sound = sound.then_silence(buffer or sound.layout.rate // 2)
         self._file.write(sound.data)
         self._file.flush()
         # Without a count, aplay adds a period of silence at the end of a file of samples.
@@ -59,7 +65,10 @@ class Recorder(Program):
         assert self.running(), self.output()
 
     def frames(self):
-        return pathlib.Path(self._file.name).stat().st_size // self.layout.frame_bytes
+        try:
+            return pathlib.Path(self._file.name).stat().st_size // self.layout.frame_bytes
+        except FileNotFoundError:
+            return 0  # arecord makes the file anew
 
     def wait_for(self, frames):
         wait_until(
@@ -88,6 +97,10 @@ class Recorder(Program):
 
 def difference(expected, received, frame_bytes):
     """Says what is wrong with sound that should start and end at once; None if nothing is."""
+    if PLAYS_ON:
+        behind = received[len(expected) :]
+        if not behind.strip(b"\x00") or not behind.strip(b"\x80"):
+            received = received[: len(expected)]
     if expected == received:
         return None
     frame = next(

@@ -84,6 +84,7 @@ def test_a_recording_is_exact(music, real, name):
     assert result.exact, str(result)
 
 
+@pytest.mark.skipif(alsa_tools.PLAYS_ON, reason="what this kernel's driver plays on lies between the sounds")
 @pytest.mark.core
 def test_two_sounds_after_each_other(make_card, tmp_path):
     """The second open of a stream goes on in the same file: nothing of the first comes again."""
