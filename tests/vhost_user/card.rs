@@ -182,7 +182,16 @@ impl Card {
         self.queue_message(TX, parts, Vec::new())
     }
 
-    /// The same with header and samples in one descriptor: two descriptors in all.
+    /// Queues samples in messages of `period_bytes`, the last one with what is left; returns their
+    /// heads. Does not kick.
+    pub fn queue_periods(&mut self, stream: u32, samples: &[u8], period_bytes: usize) -> Vec<u16> {
+        let periods = samples.chunks(period_bytes);
+        periods
+            .map(|period| self.queue_playback(stream, period))
+            .collect()
+    }
+
+    /// As queue_playback, header and samples in one descriptor: two descriptors in all.
     pub fn queue_short_playback(&mut self, stream: u32, samples: &[u8]) -> u16 {
         let message = [&stream.to_le_bytes()[..], samples].concat();
         let at = self.bytes(&message);

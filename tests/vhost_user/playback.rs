@@ -129,10 +129,7 @@ fn a_message_comes_back_only_after_the_ones_before_it_and_all_of_itself_were_hea
     let mut card = Card::attach(&device);
     card.prepare(0, &SMALL);
     let samples = noise(80 * 10, 4);
-    let heads: Vec<_> = samples
-        .chunks(80)
-        .map(|period| card.queue_playback(0, period))
-        .collect();
+    let heads = card.queue_periods(0, &samples, 80);
     card.kick(TX);
     card.must(START, 0);
     for (place, head) in heads.into_iter().enumerate() {
@@ -177,10 +174,7 @@ fn a_pause_loses_and_repeats_nothing() {
     let mut card = Card::attach(&device);
     card.prepare(0, &SMALL);
     let samples = noise(80 * 12, 6);
-    let heads: Vec<_> = samples
-        .chunks(80)
-        .map(|period| card.queue_playback(0, period))
-        .collect();
+    let heads = card.queue_periods(0, &samples, 80);
     card.kick(TX);
     for head in heads {
         card.must(START, 0);

@@ -75,10 +75,7 @@ fn messages_in_flight_are_kept_through_a_late_frontend() {
     let mut card = Card::attach(&device);
     let samples = noise(80 * PERIODS, 3);
     card.prepare(0, &SMALL);
-    let heads: Vec<_> = samples
-        .chunks(80)
-        .map(|period| card.queue_playback(0, period))
-        .collect();
+    let heads = card.queue_periods(0, &samples, 80);
     card.kick(TX);
     card.must(START, 0);
     card.completion(TX).expect_played(heads[0]);
@@ -130,10 +127,7 @@ fn messages_of_a_prepared_stream_are_kept() {
     let mut card = Card::attach(&device);
     let samples = noise(80 * 4, 5);
     card.prepare(0, &SMALL);
-    let heads: Vec<_> = samples
-        .chunks(80)
-        .map(|period| card.queue_playback(0, period))
-        .collect();
+    let heads = card.queue_periods(0, &samples, 80);
     card.kick(TX);
     card.pcm_infos(1);
     card.detach();
@@ -251,10 +245,7 @@ fn a_stream_that_was_suspended_with_its_rings_plays_on_after_them() {
     let mut card = Card::attach(&device);
     let samples = noise(80 * 20, 7);
     card.prepare(0, &SMALL);
-    let heads: Vec<_> = samples
-        .chunks(80)
-        .map(|period| card.queue_playback(0, period))
-        .collect();
+    let heads = card.queue_periods(0, &samples, 80);
     card.kick(TX);
     card.must(START, 0);
     for &head in &heads[..5] {

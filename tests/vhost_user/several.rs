@@ -38,10 +38,7 @@ fn a_device_plays_and_captures_at_once() {
     let played = noise(80 * PERIODS, 2);
     card.prepare(0, &SMALL);
     card.prepare(1, &capture);
-    let out: Vec<_> = played
-        .chunks(80)
-        .map(|period| card.queue_playback(0, period))
-        .collect();
+    let out = card.queue_periods(0, &played, 80);
     let room: Vec<_> = (0..PERIODS)
         .map(|_| card.queue_capture(1, 4 * 441))
         .collect();
@@ -92,10 +89,7 @@ fn one_device_ends_and_the_other_plays_on() {
     let mut card = Card::attach(&stays);
     let samples = noise(80 * PERIODS, 5);
     card.prepare(0, &SMALL);
-    let heads: Vec<_> = samples
-        .chunks(80)
-        .map(|period| card.queue_playback(0, period))
-        .collect();
+    let heads = card.queue_periods(0, &samples, 80);
     card.kick(TX);
     card.must(START, 0);
     let goes = Device::null();

@@ -15,10 +15,7 @@ fn playing() -> (Device, Card, Vec<u8>) {
     let samples = noise(80 * 50 + (1 << 16), 1);
     card.prepare(0, &SMALL);
     let (periods, rest) = samples.split_at(80 * 50);
-    let heads: Vec<_> = periods
-        .chunks(80)
-        .map(|period| card.queue_playback(0, period))
-        .collect();
+    let heads = card.queue_periods(0, periods, 80);
     card.queue_playback(0, rest);
     card.kick(TX);
     card.must(START, 0);
