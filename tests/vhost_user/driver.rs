@@ -2,6 +2,7 @@
 //! The driver side of a split virtqueue (virtio 1.3, 2.7), with the means to break its rules.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::atomic::{Ordering, fence};
@@ -231,9 +232,15 @@ impl Virtqueue {
         epoll
             .ctl(ControlOperation::Add, self.call.as_raw_fd(), event)
             .unwrap();
-        let left = end.saturating_duration_since(Instant::now()).as_millis();
         let mut events = [EpollEvent::default()];
-        let called = epoll.wait(left as i32, &mut events).unwrap() > 0;
+        let called = loop {
+            let left = end.saturating_duration_since(Instant::now()).as_millis();
+            match epoll.wait(left as i32, &mut events) {
+                // A busy machine interrupts the wait; it goes on.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                found => break found.unwrap() > 0,
+            }
+        };
         if called {
             self.calls += self.call.read().unwrap();
         }
