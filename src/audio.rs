@@ -14,6 +14,10 @@ pub mod loopback;
 pub mod null;
 pub mod wav;
 
+use std::os::fd::BorrowedFd;
+
+use nix::poll::PollFlags;
+
 use crate::stream::Params;
 use crate::wire::PcmInfo;
 
@@ -108,6 +112,17 @@ pub trait Host: Send {
     /// `frames` frames are ready, but the driver has none, or no room for them. Returns how many of
     /// them the host did without, as silence or as lost sound: its clock goes on.
     fn starve(&mut self, stream: usize, frames: u64, now: Nanos) -> u64;
+
+    /// The stream is to be served when it passes `position`. Called before each sleep; a card that
+    /// tells by itself names its descriptor in [`Host::wakers`] and is late in [`Host::when`].
+    fn expect(&mut self, _stream: usize, _position: u64) {}
+
+    /// Hands out the descriptors that wake the audio thread, each with what to wait for: what they
+    /// tell is taken in [`Host::wake`] or [`Host::progress`].
+    fn wakers<'a>(&'a self, _wait: &mut dyn FnMut(BorrowedFd<'a>, PollFlags)) {}
+
+    /// Called first at every wake-up, whatever the streams do.
+    fn wake(&mut self, _now: Nanos) {}
 
     /// When the position is expected to pass `position`; later than `now`.
     fn when(&self, stream: usize, position: u64, now: Nanos) -> Nanos;

@@ -77,6 +77,7 @@ impl Card {
     /// One wake-up: takes messages, answers requests, serves running streams, interrupts the driver
     /// at most once for each queue.
     pub fn serve(&mut self, now: Nanos) {
+        self.host.wake(now);
         let Some(memory) = self.memory.clone() else {
             // A sound card that cannot be opened is told of before a driver comes.
             return self.report_faults();
@@ -117,13 +118,14 @@ impl Card {
     }
 
     /// When the card has to be served next, if no driver kicks before.
-    pub fn deadline(&self, now: Nanos) -> Option<Nanos> {
+    pub fn deadline(&mut self, now: Nanos) -> Option<Nanos> {
         if self.suspended || self.memory.is_none() {
             return None;
         }
+        let host = &mut *self.host;
         self.pcms
             .iter()
-            .filter_map(|pcm| pcm.deadline(&*self.host, now))
+            .filter_map(|pcm| pcm.deadline(host, now))
             .min()
     }
 

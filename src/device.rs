@@ -28,6 +28,9 @@ const ORDERS: usize = 16;
 /// worst opens a sound card.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Descriptors of the host that are waited for at once; the rest is looked after by the clock.
+const WAKERS: usize = 32;
+
 /// What the session orders. Each order is complete in itself.
 enum Order {
     Start(usize, Setup, Arc<Memory>, SyncSender<Result<(), RingError>>),
@@ -227,25 +230,39 @@ fn sleep(card: &mut Card, wake: &EventFd, deadline: Option<Nanos>) -> bool {
             .and_then(|ring| ring.kick());
         kick.map_or(wake.as_fd(), AsFd::as_fd)
     });
+    let own = || PollFd::new(wake.as_fd(), PollFlags::POLLIN);
     let [control, event, tx, rx] = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-    let mut polled = [
-        control,
-        event,
-        tx,
-        rx,
-        PollFd::new(wake.as_fd(), PollFlags::POLLIN),
-    ];
+    // Behind the card's own descriptors, as many of its host's as there is room for.
+    let mut polled: [_; QUEUES + 1 + WAKERS] = std::array::from_fn(|_| own());
+    let mut used = 0;
+    let mut add = |fd| {
+        if let Some(place) = polled.get_mut(used) {
+            *place = fd;
+            used += 1;
+        }
+    };
+    [control, event, tx, rx, own()]
+        .into_iter()
+        .for_each(&mut add);
+    card.host
+        .wakers(&mut |fd, flags| add(PollFd::new(fd, flags)));
+    let polled = polled.get_mut(..used).unwrap_or_default();
     let timeout = deadline.map(|deadline| {
         TimeSpec::from_duration(Duration::from_nanos(deadline.saturating_sub(now())))
     });
-    if let Err(error) = ppoll(&mut polled, timeout, None)
+    let result = ppoll(polled, timeout, None);
+    let ready: [bool; QUEUES + 1] = std::array::from_fn(|place| {
+        polled
+            .get(place)
+            .is_some_and(|fd| fd.any().unwrap_or(false))
+    });
+    if let Err(error) = result
         && error != Errno::EINTR
     {
         card.report(Report::PollFailed(error.into()));
         // Nothing can be waited for; a tight loop would not help.
         std::thread::sleep(Duration::from_millis(10));
     }
-    let ready = polled.map(|fd| fd.any().unwrap_or(false));
     let [.., order] = ready;
     for (ring, kicked) in card.rings.iter_mut().zip(ready) {
         if let Some(ring) = ring.as_mut().filter(|ring| kicked && ring.kick().is_some()) {

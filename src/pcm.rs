@@ -112,12 +112,15 @@ impl Pcm {
     }
 
     /// When the stream has to be served next; `None` where only its driver can tell.
-    pub fn deadline(&self, host: &dyn Host, now: Nanos) -> Option<Nanos> {
+    pub fn deadline(&self, host: &mut dyn Host, now: Nanos) -> Option<Nanos> {
         if self.state != State::Running {
             return host.upkeep(self.id, now);
         }
         let end = self.lane.front_end(host.cursor(self.id));
-        let end = end.map(|end| host.when(self.id, end, now));
+        let end = end.map(|end| {
+            host.expect(self.id, end);
+            host.when(self.id, end, now)
+        });
         end.into_iter().chain(host.upkeep(self.id, now)).min()
     }
 

@@ -166,7 +166,7 @@ impl Bench {
         self.card.listen();
     }
 
-    fn deadline(&self) -> Option<u64> {
+    fn deadline(&mut self) -> Option<u64> {
         let millis = |time: Nanos| (time - SECOND).div_ceil(MILLISECOND);
         self.card.deadline(self.time).map(millis)
     }
