@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Parser, ValueEnum};
 
-use crate::pcm_format::{self, Format};
+use crate::pcm_format::{self, Format, MAX_CHANNELS};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,7 +26,7 @@ Log: warnings and errors by default; -v for streams, -vv for everything, or RUST
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = EXAMPLES)]
 #[command(group = ArgGroup::new("transport").required(true)
-    .args(["socket_path", "fd", "print_capabilities"]))]
+    .args(["socket_path", "fd", "check", "print_capabilities"]))]
 pub struct Args {
     /// Listen here for one frontend at a time. A frontend that goes is not heard: the next one goes
     /// on where it was.
@@ -37,6 +37,10 @@ pub struct Args {
     #[arg(long, value_name = "FD")]
     pub fd: Option<i32>,
 
+    /// Print the card as its driver would find it, and end.
+    #[arg(long)]
+    pub check: bool,
+
     /// Print what this program can do as JSON (vhost-user backend conventions) and end.
     #[arg(long)]
     pub print_capabilities: bool,
@@ -45,33 +49,49 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = HostKind::Null)]
     pub host: HostKind,
 
-    /// alsa: the PCM to play on, such as hw:0,0.
+    /// alsa: the PCM to play on, such as hw:0,0. Given again, the next PCM device of the card plays
+    /// there.
     #[arg(long, value_name = "PCM")]
-    pub playback_device: Option<String>,
+    pub playback_device: Vec<String>,
 
-    /// alsa: the PCM to capture from, such as hw:0,0.
+    /// alsa: the PCM to capture from, such as hw:0,0. Given again, the next PCM device of the card
+    /// captures there.
     #[arg(long, value_name = "PCM")]
-    pub capture_device: Option<String>,
+    pub capture_device: Vec<String>,
 
-    /// file: the WAV file that playback is written to.
+    /// file: the WAV file that playback is written to. Given again, the next PCM device of the card
+    /// writes there.
     #[arg(long, value_name = "WAV")]
-    pub playback_file: Option<PathBuf>,
+    pub playback_file: Vec<PathBuf>,
 
-    /// file: the WAV file that is captured.
+    /// file: the WAV file that is captured. Given again, the next PCM device of the card captures
+    /// that.
     #[arg(long, value_name = "WAV")]
-    pub capture_file: Option<PathBuf>,
+    pub capture_file: Vec<PathBuf>,
 
-    /// null, file, loop: offer only these sample formats.
+    /// null, loop: how many PCM devices the card has; each plays and captures.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32))]
+    pub devices: u32,
+
+    /// How many substreams each PCM device has: so many applications can use it at once.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32))]
+    pub substreams: u32,
+
+    /// Offer only these sample formats (a captured file is offered as it is).
     #[arg(long, value_name = "FORMAT,...", value_delimiter = ',', value_parser = parse_format)]
     pub formats: Vec<Format>,
 
-    /// null, file, loop: offer only these frame rates.
+    /// Offer only these frame rates.
     #[arg(long, value_name = "HZ,...", value_delimiter = ',', value_parser = parse_rate)]
     pub rates: Vec<u32>,
 
-    /// null, file, loop: offer only these numbers of channels, as N or MIN-MAX (1 to 8).
+    /// Offer only these numbers of channels, as N or MIN-MAX (1 to 8).
     #[arg(long, value_name = "N", value_parser = parse_channels)]
     pub channels: Option<(u8, u8)>,
+
+    /// The control elements of the card.
+    #[arg(long, value_enum, default_value_t = Controls::Software)]
+    pub controls: Controls,
 
     /// Log more; may be repeated.
     #[arg(short, long, action = clap::ArgAction::Count)]
@@ -89,6 +109,15 @@ pub enum HostKind {
     Loop,
     /// An ALSA PCM.
     Alsa,
+}
+
+/// The control elements of a card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Controls {
+    /// Volume and mute for each direction, done by this program.
+    Software,
+    /// None.
+    None,
 }
 
 fn parse_format(name: &str) -> Result<Format, String> {
@@ -110,9 +139,6 @@ fn parse_rate(rate: &str) -> Result<u32, String> {
             format!("one of {}", known.join(", "))
         })
 }
-
-/// Most channels of a stream.
-pub const MAX_CHANNELS: u8 = 8;
 
 fn parse_channels(range: &str) -> Result<(u8, u8), String> {
     let (min, max) = range.split_once('-').unwrap_or((range, range));

@@ -12,6 +12,7 @@ pub mod clock;
 pub mod file;
 pub mod loopback;
 pub mod null;
+pub mod routes;
 pub mod wav;
 
 use std::os::fd::BorrowedFd;

@@ -8,7 +8,9 @@ use std::sync::mpsc::SyncSender;
 use vm_memory::GuestMemoryMmap;
 
 use crate::audio::{Host, HostError, Nanos};
+use crate::channel_map;
 use crate::control::{self, Change, Verdict};
+use crate::description::Description;
 use crate::exchange::Exchange;
 use crate::memory::Memory;
 use crate::message::{Arrival, Decoder};
@@ -16,7 +18,9 @@ use crate::pcm::{Pcm, Tally};
 use crate::report::Report;
 use crate::ring::{MAX_SIZE, Ring};
 use crate::stream::{Event, State};
-use crate::wire::{Chmap, Direction, PcmInfo, QUEUE_CONTROL, QUEUE_RX, QUEUE_TX, QUEUES, Status};
+use crate::wire::{
+    self, Chmap, Direction, PcmInfo, QUEUE_CONTROL, QUEUE_RX, QUEUE_TX, QUEUES, Status,
+};
 
 /// The queue of a direction's messages.
 pub fn queue_of(direction: Direction) -> usize {
@@ -43,9 +47,14 @@ pub struct Card {
 }
 
 impl Card {
-    /// A card in front of `host`.
-    pub fn new(host: Box<dyn Host>, chmaps: Vec<Chmap>, reports: SyncSender<Report>) -> Self {
+    /// A card in front of `host`, whose streams are those of `description`.
+    pub fn new(
+        host: Box<dyn Host>,
+        description: &Description,
+        reports: SyncSender<Report>,
+    ) -> Self {
         let infos = host.streams().to_vec();
+        let chmaps = channel_map::of_card(&description.streams, &infos);
         let pcms = infos
             .iter()
             .enumerate()
@@ -67,6 +76,11 @@ impl Card {
             reports,
             suspended: false,
         }
+    }
+
+    /// The configuration space, which does not change.
+    pub fn config_space(&self) -> [u8; 16] {
+        wire::config_space(self.infos.len() as u32, self.chmaps.len() as u32)
     }
 
     /// Tells the log.

@@ -131,10 +131,10 @@ fn list<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pcm_format;
     use crate::wire::{Direction, RawParams};
 
     const STREAM: PcmInfo = PcmInfo {
+        device: 0,
         formats: 1 << 5,
         rates: 1 << 7,
         direction: Direction::Playback,
@@ -148,15 +148,15 @@ mod tests {
             ..STREAM
         },
     ];
-    const CHMAP: Chmap = Chmap {
-        direction: Direction::Playback,
-        positions: pcm_format::CHANNEL_MAPS[1],
-    };
-
     fn ask(request: Option<Request>, room: usize) -> (Verdict, Vec<u8>) {
         let mut items = Vec::new();
         let state = |stream| (stream < 2).then_some(State::Prepared);
-        let verdict = judge(request, &STREAMS, &[CHMAP], state, room, &mut items);
+        let chmap = Chmap {
+            device: 0,
+            direction: Direction::Playback,
+            positions: vec![3, 4],
+        };
+        let verdict = judge(request, &STREAMS, &[chmap], state, room, &mut items);
         (verdict, items)
     }
 

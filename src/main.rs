@@ -4,7 +4,9 @@
 mod args;
 mod audio;
 mod card;
+mod channel_map;
 mod control;
+mod description;
 mod device;
 mod exchange;
 mod inherited;

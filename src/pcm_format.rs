@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Sample formats, frame rates and channel positions: one table each, for the virtio number, the
-//! ALSA name and the bytes of a sample. Imports nothing from this crate.
+//! Sample formats and frame rates: one table each, for the virtio number, the ALSA name and the bytes
+//! of a sample. Imports nothing from this crate.
 
 /// A sample format that this device can carry: all of virtio 1.3 except IMA ADPCM, whose samples
 /// are no whole bytes.
@@ -105,6 +105,9 @@ impl Format {
     }
 }
 
+/// Most channels of a stream.
+pub const MAX_CHANNELS: u8 = 8;
+
 /// Frame rates in Hz; the place in the table is `VIRTIO_SND_PCM_RATE_*`.
 pub const RATES: [u32; 14] = [
     5512, 8000, 11025, 16000, 22050, 32000, 44100, 48000, 64000, 88200, 96000, 176_400, 192_000,
@@ -123,25 +126,6 @@ pub fn rate_bit(rate: u32) -> u64 {
         .position(|&known| known == rate)
         .map_or(0, |place| 1 << place)
 }
-
-const MONO: u8 = 2;
-const FL: u8 = 3;
-const FR: u8 = 4;
-const RL: u8 = 5;
-const RR: u8 = 6;
-const FC: u8 = 7;
-const LFE: u8 = 8;
-const SL: u8 = 9;
-const SR: u8 = 10;
-
-/// The usual order of channels in ALSA for each number of channels, as `VIRTIO_SND_CHMAP_*`.
-pub const CHANNEL_MAPS: [&[u8]; 5] = [
-    &[MONO],
-    &[FL, FR],
-    &[FL, FR, RL, RR],
-    &[FL, FR, RL, RR, FC, LFE],
-    &[FL, FR, RL, RR, FC, LFE, SL, SR],
-];
 
 #[cfg(test)]
 mod tests {

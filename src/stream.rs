@@ -170,6 +170,7 @@ mod tests {
     }
 
     const OFFERED: PcmInfo = PcmInfo {
+        device: 0,
         formats: 1 << 5,
         rates: 1 << 7,
         direction: Direction::Playback,

@@ -172,6 +172,8 @@ pub fn pcm_status(status: Status, latency_bytes: u32) -> [u8; PCM_STATUS_SIZE] {
 /// `struct virtio_snd_pcm_info`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PcmInfo {
+    /// `hda_fn_nid`: number of the PCM device in ALSA.
+    pub device: u32,
     /// `1 << VIRTIO_SND_PCM_FMT_*`.
     pub formats: u64,
     /// `1 << VIRTIO_SND_PCM_RATE_*`.
@@ -187,7 +189,7 @@ pub struct PcmInfo {
 impl PcmInfo {
     /// Appends the item as the driver reads it.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&0u32.to_le_bytes()); // hda_fn_nid: all in one PCM device
+        out.extend_from_slice(&self.device.to_le_bytes());
         out.extend_from_slice(&0u32.to_le_bytes()); // features
         out.extend_from_slice(&self.formats.to_le_bytes());
         out.extend_from_slice(&self.rates.to_le_bytes());
@@ -197,23 +199,25 @@ impl PcmInfo {
 }
 
 /// `struct virtio_snd_chmap_info`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chmap {
+    /// `hda_fn_nid`: the PCM device that it describes.
+    pub device: u32,
     /// The streams that it describes.
     pub direction: Direction,
     /// `VIRTIO_SND_CHMAP_*` of each channel; the length is the number of channels.
-    pub positions: &'static [u8],
+    pub positions: Vec<u8>,
 }
 
 impl Chmap {
     /// Appends the item as the driver reads it.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut positions = [0; CHMAP_MAX_CHANNELS];
-        for (to, from) in positions.iter_mut().zip(self.positions) {
+        for (to, from) in positions.iter_mut().zip(&self.positions) {
             *to = *from;
         }
         let channels = self.positions.len().min(CHMAP_MAX_CHANNELS) as u8;
-        out.extend_from_slice(&0u32.to_le_bytes()); // hda_fn_nid, as in PcmInfo
+        out.extend_from_slice(&self.device.to_le_bytes());
         out.extend_from_slice(&[self.direction as u8, channels]);
         out.extend_from_slice(&positions);
     }
@@ -302,6 +306,7 @@ mod tests {
     fn items_have_the_size_and_the_offsets_of_the_specification() {
         let mut out = Vec::new();
         PcmInfo {
+            device: 0x0201,
             formats: 1 << 5,
             rates: 1 << 7,
             direction: Direction::Capture,
@@ -310,18 +315,20 @@ mod tests {
         }
         .encode(&mut out);
         assert_eq!(out.len(), PCM_INFO_SIZE);
+        assert_eq!(out[..5], [1, 2, 0, 0, 0]);
         assert_eq!(
             (out[8], out[16], &out[24..27]),
             (1 << 5, 1 << 7, &[1u8, 1, 8][..])
         );
         out.clear();
         Chmap {
+            device: 0x0201,
             direction: Direction::Capture,
-            positions: &[3, 4],
+            positions: vec![3, 4],
         }
         .encode(&mut out);
         assert_eq!(out.len(), CHMAP_INFO_SIZE);
-        assert_eq!(&out[4..9], &[1, 2, 3, 4, 0]);
+        assert_eq!(&out[..9], &[1, 2, 0, 0, 1, 2, 3, 4, 0]);
     }
 
     #[test]

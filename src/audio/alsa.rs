@@ -10,6 +10,7 @@ mod probe;
 use super::clock::Clocked;
 use super::null::Null;
 use super::{Host, HostError, Nanos, Progress};
+use crate::description::Stream as Description;
 use crate::stream::Params;
 use crate::wire::{Direction, PcmInfo};
 use hardware::Hardware;
@@ -59,17 +60,13 @@ pub struct Alsa {
 }
 
 impl Alsa {
-    /// A host on these PCMs. One that cannot be opened now is offered with the parameters that most
-    /// cards have.
-    pub fn new(playback: Option<&str>, capture: Option<&str>) -> Self {
-        let devices = [
-            (playback, Direction::Playback),
-            (capture, Direction::Capture),
-        ];
+    /// A host on the PCMs of these streams. One that cannot be opened now is offered with the
+    /// parameters that it was described with, or those that most cards have.
+    pub fn new<'a>(pcms: impl IntoIterator<Item = (&'a str, &'a Description)>) -> Self {
         let mut infos = Vec::new();
         let mut streams = Vec::new();
-        for (device, direction) in devices {
-            let Some(device) = device else { continue };
+        for (device, description) in pcms {
+            let direction = description.direction;
             let mut stream = Stream {
                 device: device.to_owned(),
                 direction,
@@ -83,7 +80,7 @@ impl Alsa {
             };
             infos.push(probe::probe(device, direction).unwrap_or_else(|error| {
                 stream.complain(error);
-                probe::usual(direction)
+                probe::usual(description)
             }));
             streams.push(stream);
         }

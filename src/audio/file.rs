@@ -260,6 +260,7 @@ impl Files {
         if let Some(path) = capture {
             let (layout, samples) = load(path)?;
             streams.push(PcmInfo {
+                device: 0,
                 formats: layout.format.bit(),
                 rates: pcm_format::rate_bit(layout.rate),
                 direction: Direction::Capture,
@@ -377,6 +378,7 @@ mod tests {
     use crate::pcm_format::{FLOAT, S16, S24, S24_3, S32, U8};
 
     const OFFERED: PcmInfo = PcmInfo {
+        device: 0,
         formats: u64::MAX,
         rates: u64::MAX,
         direction: Direction::Playback,

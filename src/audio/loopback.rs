@@ -190,6 +190,7 @@ mod tests {
     fn info(direction: Direction) -> PcmInfo {
         let (formats, rates) = (u64::MAX, u64::MAX);
         PcmInfo {
+            device: 0,
             formats,
             rates,
             direction,

@@ -99,6 +99,7 @@ impl Bench {
 
     fn with_event_idx(event_idx: bool) -> Self {
         let info = |direction| PcmInfo {
+            device: 0,
             formats: pcm_format::S16.bit(),
             rates: pcm_format::rate_bit(48_000),
             direction,
@@ -116,7 +117,11 @@ impl Bench {
         let file = tempfile::tempfile().unwrap();
         file.set_len(MEMORY).unwrap();
         let mut bench = Self {
-            card: Card::new(Box::new(Clocked::new(probe)), Vec::new(), sender),
+            card: Card::new(
+                Box::new(Clocked::new(probe)),
+                &Description::default(),
+                sender,
+            ),
             memory: map(&file),
             file,
             played,

@@ -7,8 +7,8 @@ use std::str::FromStr;
 use alsa::pcm::{Access, Format as AlsaFormat, HwParams, PCM};
 
 use super::super::HostError;
-use crate::args::MAX_CHANNELS;
-use crate::pcm_format::{self, FORMATS, RATES};
+use crate::description::Stream;
+use crate::pcm_format::{self, FORMATS, MAX_CHANNELS, RATES};
 use crate::wire::{Direction, PcmInfo};
 
 /// What ALSA calls a direction.
@@ -70,6 +70,7 @@ pub fn probe(device: &str, direction: Direction) -> Result<PcmInfo, HostError> {
         .get_channels_max()
         .map_err(failure(device, "channels"))?;
     let info = PcmInfo {
+        device: 0,
         formats: formats.fold(0, |bits, format| bits | format.bit()),
         rates: rates.fold(0, |bits, &rate| bits | pcm_format::rate_bit(rate)),
         direction,
@@ -86,14 +87,26 @@ pub fn probe(device: &str, direction: Direction) -> Result<PcmInfo, HostError> {
     Ok(info)
 }
 
-/// What most cards can do; offered for a PCM that cannot be asked.
-pub fn usual(direction: Direction) -> PcmInfo {
+/// What a PCM that cannot be asked is offered with: its description, and for the rest what most
+/// cards can do.
+pub fn usual(stream: &Stream) -> PcmInfo {
+    let or = |described: u64, usual| if described == 0 { usual } else { described };
+    let formats = stream.formats.iter();
+    let rates = stream.rates.iter();
+    let (channels_min, channels_max) = stream.channels.unwrap_or((2, 2));
     PcmInfo {
-        formats: pcm_format::S16.bit() | pcm_format::S32.bit(),
-        rates: pcm_format::rate_bit(44_100) | pcm_format::rate_bit(48_000),
-        direction,
-        channels_min: 2,
-        channels_max: 2,
+        device: 0,
+        formats: or(
+            formats.fold(0, |bits, format| bits | format.bit()),
+            pcm_format::S16.bit() | pcm_format::S32.bit(),
+        ),
+        rates: or(
+            rates.fold(0, |bits, &rate| bits | pcm_format::rate_bit(rate)),
+            pcm_format::rate_bit(44_100) | pcm_format::rate_bit(48_000),
+        ),
+        direction: stream.direction,
+        channels_min,
+        channels_max,
     }
 }
 

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A card in words, as `--check` prints it.
+
+use std::fmt::Write;
+
+use super::hosts::{channel_range, format_names, rate_names};
+use crate::audio::Host;
+use crate::channel_map::{self, POSITIONS};
+use crate::description::{Control, ControlKind, Description, HostElement, Jack};
+use crate::wire::{Chmap, Direction, PcmInfo};
+
+/// Describes the card as its driver would find it, and what its hosts complain about.
+pub fn card(description: &Description, host: &mut dyn Host) -> String {
+    let infos = host.streams().to_vec();
+    let maps = channel_map::of_card(&description.streams, &infos);
+    let mut text = String::new();
+    for (id, (stream, info)) in description.streams.iter().zip(&infos).enumerate() {
+        let before = infos.get(..id).unwrap_or(&[]).iter();
+        let same =
+            |other: &&PcmInfo| (other.device, other.direction) == (info.device, info.direction);
+        let substream = before.filter(same).count();
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            text,
+            "stream {id}: {} device {}, substream {substream}: {}",
+            direction(info.direction),
+            info.device,
+            stream.host
+        );
+        let _ = writeln!(text, "    formats  {}", format_names(info.formats));
+        let _ = writeln!(text, "    rates    {}", rate_names(info.rates));
+        let channels = channel_range(info.channels_min, info.channels_max);
+        let _ = writeln!(text, "    channels {channels}");
+        let _ = writeln!(text, "    maps     {}", map_names(&maps, info));
+        if let Some(error) = host.fault(id) {
+            let _ = writeln!(text, "    now      {error}");
+        }
+    }
+    for (id, jack) in description.jacks.iter().enumerate() {
+        let _ = writeln!(text, "jack {id}: {}", jack_words(jack));
+    }
+    for (id, control) in description.controls.iter().enumerate() {
+        let _ = writeln!(text, "control {id}: {}", control_words(control));
+    }
+    text
+}
+
+fn direction(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Playback => "playback",
+        Direction::Capture => "capture",
+    }
+}
+
+fn map_names(maps: &[Chmap], info: &PcmInfo) -> String {
+    let of_stream = maps
+        .iter()
+        .filter(|map| (map.device, map.direction) == (info.device, info.direction));
+    let name = |&at: &u8| POSITIONS.get(usize::from(at)).copied().unwrap_or("?");
+    of_stream
+        .map(|map| map.positions.iter().map(name).collect::<Vec<_>>().join(","))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn element(element: &HostElement) -> String {
+    let HostElement { card, name, index } = element;
+    format!("'{name}',{index} of {card}")
+}
+
+fn jack_words(jack: &Jack) -> String {
+    let plugged = if jack.plugged { "plugged" } else { "unplugged" };
+    let follow = jack.follow.as_ref().map(element);
+    let follow = follow.map_or_else(String::new, |element| format!(", follows {element}"));
+    format!("{}, {plugged}{follow}", jack.kind)
+}
+
+fn control_words(control: &Control) -> String {
+    let kind = match control.kind {
+        ControlKind::Volume(min, max) if control.mixer.is_none() => {
+            let decibels = |gain: i32| f64::from(gain) / 100.0;
+            format!("volume from {} to {} dB", decibels(min), decibels(max))
+        }
+        ControlKind::Volume(..) => "volume".to_owned(),
+        ControlKind::Mute => "mute".to_owned(),
+    };
+    let streams: Vec<_> = control.streams.iter().map(usize::to_string).collect();
+    let by = control.mixer.as_ref().map(element);
+    let by = by.map_or_else(String::new, |element| format!(", by {element}"));
+    format!(
+        "'{}',{}: {kind} of {} streams {}{by}",
+        control.name,
+        control.index,
+        direction(control.direction),
+        streams.join(" ")
+    )
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Frontends come and go: the listening socket, and the connection that is served.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
+
+use super::RunError;
+use crate::device::Device;
+use crate::session::Session;
+use crate::signals::Signals;
+
+/// The socket's file, removed at the end.
+struct SocketFile<'a>(&'a Path);
+
+impl Drop for SocketFile<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(self.0) {
+            log::warn!("{}: {error}", self.0.display());
+        }
+    }
+}
+
+/// Binds the socket. One that a dead process left behind is replaced; one that is served is not.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let socket = fs::symlink_metadata(path)?.file_type().is_socket();
+            let nobody = UnixStream::connect(path)
+                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+            if !socket || !nobody {
+                return Err(error);
+            }
+            fs::remove_file(path)?;
+            UnixListener::bind(path)
+        }
+        result => result,
+    }
+}
+
+/// Listens on `path` and serves one frontend after the other until a signal comes.
+///
+/// # Errors
+/// Nobody can listen there, or signals cannot be waited for.
+pub fn listen(
+    path: &Path,
+    device: &Arc<Device>,
+    config: &[u8],
+    signals: &Signals,
+) -> Result<(), RunError> {
+    let fail = |source: io::Error| {
+        let hint = match source.kind() {
+            io::ErrorKind::AddrInUse => {
+                "; another device listens there, or it is no socket: choose another path"
+            }
+            io::ErrorKind::NotFound => "; create the folder first",
+            io::ErrorKind::PermissionDenied => "; this user may not create files there",
+            _ => "",
+        };
+        RunError::Listen {
+            path: path.to_owned(),
+            source,
+            hint,
+        }
+    };
+    let listener = bind(path).map_err(fail)?;
+    let _socket = SocketFile(path);
+    log::info!("listening on {}", path.display());
+    let wait = |error| RunError::Wait("frontends", error);
+    while signals.wait_for(listener.as_fd()).map_err(wait)? {
+        match listener.accept() {
+            Ok((socket, _)) => {
+                log::info!("a frontend has connected");
+                serve(socket, device, config, signals)?;
+            }
+            Err(error) => log::warn!("accept: {error}"),
+        }
+    }
+    Ok(())
+}
+
+/// Serves one connection until it or the program is to end.
+///
+/// # Errors
+/// The socket cannot be waited for.
+pub fn serve(
+    socket: UnixStream,
+    device: &Arc<Device>,
+    config: &[u8],
+    signals: &Signals,
+) -> Result<(), RunError> {
+    let fail = |error| RunError::Wait("the frontend", error);
+    let watched = socket.try_clone().map_err(fail)?;
+    let session = Session::new(Arc::clone(device), config.to_vec());
+    let mut handler = BackendReqHandler::from_stream(socket, Arc::new(Mutex::new(session)));
+    signals
+        .hanging_up(&watched, || answer_requests(&mut handler))
+        .map_err(fail)
+}
+
+/// Answers requests until the frontend goes, or says something after which nothing makes sense.
+fn answer_requests(handler: &mut BackendReqHandler<Mutex<Session>>) {
+    loop {
+        match handler.handle_request() {
+            Ok(()) => {}
+            Err(ProtocolError::Disconnected | ProtocolError::PartialMessage) => {
+                return log::info!("the frontend has gone");
+            }
+            // The frontend was told, if it asked; its next request may be a better one.
+            Err(
+                error @ (ProtocolError::InvalidParam
+                | ProtocolError::InvalidOperation(_)
+                | ProtocolError::BackendInternalError
+                | ProtocolError::InactiveFeature(_)
+                | ProtocolError::InactiveOperation(_)),
+            ) => log::warn!("request of the frontend: {error}"),
+            Err(error) => return log::warn!("the frontend is dropped: {error}"),
+        }
+    }
+}

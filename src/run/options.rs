@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The card that the command line describes.
+
+use super::RunError;
+use crate::args::{Args, Controls, HostKind};
+use crate::description::{self, Description, Stream, StreamHost};
+use crate::wire::Direction;
+
+/// Makes the card of the options.
+///
+/// # Errors
+/// An option is missing or has no effect.
+pub fn describe(args: &Args) -> Result<Description, RunError> {
+    check(args)?;
+    let streams = match args.host {
+        HostKind::Null => both(args, |_| StreamHost::Null),
+        HostKind::Loop => both(args, |device| StreamHost::Loop(device.to_string())),
+        HostKind::File => {
+            let playback = args.playback_file.iter().cloned().map(StreamHost::File);
+            let capture = args.capture_file.iter().cloned().map(StreamHost::File);
+            listed(args, playback, capture)
+        }
+        HostKind::Alsa => {
+            let playback = args.playback_device.iter().cloned().map(StreamHost::Alsa);
+            let capture = args.capture_device.iter().cloned().map(StreamHost::Alsa);
+            listed(args, playback, capture)
+        }
+    };
+    let controls = match args.controls {
+        Controls::Software => description::usual_controls(&streams),
+        Controls::None => Vec::new(),
+    };
+    Ok(Description {
+        streams,
+        jacks: Vec::new(),
+        controls,
+    })
+}
+
+/// Refuses options that the chosen host would ignore.
+fn check(args: &Args) -> Result<(), RunError> {
+    let (name, alsa, file) = match args.host {
+        HostKind::Null => ("null", false, false),
+        HostKind::File => ("file", false, true),
+        HostKind::Loop => ("loop", false, false),
+        HostKind::Alsa => ("alsa", true, false),
+    };
+    let listed = alsa || file;
+    let options = [
+        ("--playback-device", !args.playback_device.is_empty(), alsa),
+        ("--capture-device", !args.capture_device.is_empty(), alsa),
+        ("--playback-file", !args.playback_file.is_empty(), file),
+        ("--capture-file", !args.capture_file.is_empty(), file),
+        ("--devices", args.devices != 1, !listed),
+    ];
+    let ignored = options
+        .into_iter()
+        .find(|(_, given, useful)| *given && !useful);
+    if let Some((option, ..)) = ignored {
+        return Err(RunError::Misplaced(option, name));
+    }
+    let any = |names: [bool; 2]| names.contains(&true);
+    let no_file = file
+        && !any([
+            !args.playback_file.is_empty(),
+            !args.capture_file.is_empty(),
+        ]);
+    let no_pcm = alsa
+        && !any([
+            !args.playback_device.is_empty(),
+            !args.capture_device.is_empty(),
+        ]);
+    if no_file {
+        return Err(RunError::Missing(
+            name,
+            "--playback-file, --capture-file or both",
+        ));
+    }
+    if no_pcm {
+        return Err(RunError::Missing(
+            name,
+            "--playback-device, --capture-device or both",
+        ));
+    }
+    Ok(())
+}
+
+/// Devices of both directions that need no name.
+fn both(args: &Args, host: impl Fn(u32) -> StreamHost) -> Vec<Stream> {
+    let devices = || (0..args.devices).map(&host);
+    listed(args, devices(), devices())
+}
+
+/// One device for each host of a direction, in order.
+fn listed(
+    args: &Args,
+    playback: impl Iterator<Item = StreamHost>,
+    capture: impl Iterator<Item = StreamHost>,
+) -> Vec<Stream> {
+    let playback = playback.map(|host| (Direction::Playback, host));
+    let capture = capture.map(|host| (Direction::Capture, host));
+    let numbered = (0..).zip(playback).chain((0..).zip(capture));
+    let devices = numbered.map(|(device, (direction, host))| stream(args, direction, device, host));
+    devices
+        .flat_map(|stream| std::iter::repeat_n(stream, args.substreams as usize))
+        .collect()
+}
+
+fn stream(args: &Args, direction: Direction, device: u32, host: StreamHost) -> Stream {
+    let stream = Stream::new(direction, device, host);
+    // A captured file is offered as it is.
+    if direction == Direction::Capture && matches!(stream.host, StreamHost::File(_)) {
+        return stream;
+    }
+    Stream {
+        formats: args.formats.clone(),
+        rates: args.rates.clone(),
+        channels: args.channels,
+        ..stream
+    }
+}
