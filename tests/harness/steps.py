@@ -24,6 +24,7 @@ KERNELS = ["5.10", "6.1", "6.12", "7.2"]  # the driver builds against these
 MAIN_KERNEL = "6.12"  # `make test` boots this one
 TEST_KERNELS = ["6.1", "7.2"]  # `make test-kernels` boots these
 VM_SECONDS = 2400
+JUDGES = "get the kernel's own tests of sound cards"
 
 ENVIRONMENT = {"CARGO_TERM_COLOR": "never", "CARGO_TERM_PROGRESS_WHEN": "never", "PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -115,16 +116,17 @@ def build_steps():
                alone="cargo release", kinds=both)
     yield Step(f"build the driver for {MAIN_KERNEL}",
                [[str(HARNESS / "build-module"), MAIN_KERNEL, str(BUILD / MAIN_KERNEL)]], kinds=("all",))
+    yield Step(JUDGES, [[str(HARNESS / "kernels"), "selftests", "6.12"]], kinds=("all",))
 
 
-def virtual_machine_step(kernel, selection, kinds):
+def virtual_machine_step(kernel, selection, kinds, *needs):
     driver = f"build the driver for {kernel}"
     return Step(
         f"tests in a virtual machine, kernel {kernel}",
         [[str(HARNESS / "vm-tests"), "--kernel", kernel, "--module", str(BUILD / kernel / "virtio_loopback.ko"),
           "--binaries", str(PROGRAMS), "--report", str(BUILD / f"vm-{kernel}"), "--time-limit", str(VM_SECONDS),
           "--", "-v", *selection]],
-        needs=["build the programs", driver], live="vm", kinds=kinds, alone="vm",
+        needs=["build the programs", driver, *needs], live="vm", kinds=kinds, alone="vm",
         closing=r"^(=+ .*\b(passed|failed|error|errors|skipped)\b.* =+|(FAILED|ERROR) \S+::.*)$",
     )
 
@@ -216,7 +218,7 @@ def rust_steps():
 def plan(what, only):
     """The steps for `what` whose names contain `only`, with the steps those need."""
     chosen = list(build_steps())
-    chosen.append(virtual_machine_step(MAIN_KERNEL, [], ("all",)))
+    chosen.append(virtual_machine_step(MAIN_KERNEL, [], ("all",), JUDGES))
     if what == "kernels":
         chosen += kernel_test_steps()
     else:

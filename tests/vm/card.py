@@ -91,6 +91,15 @@ class Card:
                 return None
         return None
 
+    def nodes(self):
+        """Names of its device nodes in /dev/snd. The one for its controls comes last."""
+
+        def all_nodes():
+            names = [path.parent.name for path in self.folder.glob("virtio*/sound/card*/*/dev")]
+            return names if any(name.startswith("controlC") for name in names) else []
+
+        return sorted(wait_until(all_nodes, f"{self.name}: its device nodes"))
+
     @property
     def pcm(self):
         return f"hw:{self.name}"
