@@ -10,6 +10,7 @@ use vm_memory::GuestMemoryMmap;
 use crate::audio::{Host, HostError, Nanos};
 use crate::channel_map;
 use crate::control::{self, Change, Verdict};
+use crate::control_elements::Elements;
 use crate::description::Description;
 use crate::exchange::Exchange;
 use crate::memory::Memory;
@@ -19,7 +20,8 @@ use crate::report::Report;
 use crate::ring::{MAX_SIZE, Ring};
 use crate::stream::{Event, State};
 use crate::wire::{
-    self, Chmap, Direction, PcmInfo, QUEUE_CONTROL, QUEUE_RX, QUEUE_TX, QUEUES, Status,
+    self, CHMAP_INFO_SIZE, Chmap, Direction, F_CTLS, PCM_INFO_SIZE, PcmInfo, QUEUE_CONTROL,
+    QUEUE_RX, QUEUE_TX, QUEUES, Request, Status,
 };
 
 /// The queue of a direction's messages.
@@ -41,6 +43,9 @@ pub struct Card {
     decoders: [Decoder; 2],
     exchange: Exchange,
     items: Vec<u8>,
+    elements: Elements,
+    /// The driver has accepted VIRTIO_SND_F_CTLS.
+    elements_accepted: bool,
     reports: SyncSender<Report>,
     /// The rings are stopped; what the host held was given back.
     pub(crate) suspended: bool,
@@ -55,11 +60,18 @@ impl Card {
     ) -> Self {
         let infos = host.streams().to_vec();
         let chmaps = channel_map::of_card(&description.streams, &infos);
+        let elements = Elements::new(&description.controls, &infos);
         let pcms = infos
             .iter()
             .enumerate()
-            .map(|(id, info)| Pcm::new(id, *info))
+            .map(|(id, info)| {
+                let mut pcm = Pcm::new(id, *info);
+                pcm.gain.set(|channel| elements.gain(id, channel));
+                pcm.gain.settle();
+                pcm
+            })
             .collect();
+        let lists = (infos.len() * PCM_INFO_SIZE).max(chmaps.len() * CHMAP_INFO_SIZE);
         Self {
             host,
             infos,
@@ -72,7 +84,10 @@ impl Card {
                 Decoder::new(Direction::Capture),
             ],
             exchange: Exchange::new(),
-            items: Vec::with_capacity(4096),
+            // Twice what is needed: a driver of a later specification may ask for longer items.
+            items: Vec::with_capacity(2 * lists.max(elements.longest_response()).max(2048)),
+            elements,
+            elements_accepted: false,
             reports,
             suspended: false,
         }
@@ -80,7 +95,21 @@ impl Card {
 
     /// The configuration space, which does not change.
     pub fn config_space(&self) -> [u8; 16] {
-        wire::config_space(self.infos.len() as u32, self.chmaps.len() as u32)
+        wire::config_space(
+            self.infos.len() as u32,
+            self.chmaps.len() as u32,
+            self.elements.len() as u32,
+        )
+    }
+
+    /// The device's own features; those of its transport are the session's.
+    pub fn features(&self) -> u64 {
+        if self.elements.len() > 0 { F_CTLS } else { 0 }
+    }
+
+    /// What the driver has accepted of [`Card::features`].
+    pub fn accept_features(&mut self, features: u64) {
+        self.elements_accepted = features & F_CTLS != 0;
     }
 
     /// Tells the log.
@@ -266,13 +295,23 @@ impl Card {
 
     fn answer_request(&mut self, memory: &GuestMemoryMmap, now: Nanos) -> Status {
         self.items.clear();
+        // Longer responses than that are refused rather than allocated.
+        let room = self.exchange.room().min(self.items.capacity());
+        let request = self.exchange.request();
+        if let (Some(Request::Element(request)), true) = (request, self.elements_accepted) {
+            let answer = self.elements.answer(request, room, &mut self.items);
+            if let Some(element) = answer.changed {
+                self.element_has_changed(element);
+            }
+            return answer.status;
+        }
         let pcms = &self.pcms;
         let verdict = control::judge(
-            self.exchange.request(),
+            request,
             &self.infos,
             &self.chmaps,
             |stream| pcms.get(stream).map(|pcm| pcm.state),
-            self.exchange.room(),
+            room,
             &mut self.items,
         );
         match verdict {
@@ -282,6 +321,15 @@ impl Card {
                 self.take_messages(memory);
                 self.carry_out(change, memory, now)
             }
+        }
+    }
+
+    /// The values of an element are others now.
+    fn element_has_changed(&mut self, _element: usize) {
+        let elements = &self.elements;
+        for pcm in &mut self.pcms {
+            let id = pcm.id;
+            pcm.gain.set(|channel| elements.gain(id, channel));
         }
     }
 
@@ -302,6 +350,9 @@ impl Card {
                 pcm.params = change.params;
                 pcm.lane
                     .set_frame_bytes(pcm.params.map_or(1, |params| params.frame_bytes()));
+                if let Some(params) = &pcm.params {
+                    pcm.gain.prepare(params);
+                }
             }
             Event::Prepare => {
                 pcm.flush(memory, ring, Status::Ok);
@@ -312,6 +363,7 @@ impl Card {
             }
             Event::Start => {
                 pcm.tally = Tally::default();
+                pcm.gain.settle();
                 if let Some(ring) = &mut ring {
                     pcm.serve(host, memory, ring, now);
                 }

@@ -30,7 +30,7 @@ pub enum Verdict {
 /// Judges a request. `state` tells where a stream is; items that were asked for are appended to
 /// `items`, at most `room` bytes of them.
 pub fn judge(
-    request: Option<Request>,
+    request: Option<Request<'_>>,
     streams: &[PcmInfo],
     chmaps: &[Chmap],
     state: impl Fn(usize) -> Option<State>,
@@ -67,7 +67,8 @@ pub fn judge(
         Some(Request::Release(id)) => change(id, Event::Release, None),
         Some(Request::Start(id)) => change(id, Event::Start, None),
         Some(Request::Stop(id)) => change(id, Event::Stop, None),
-        Some(Request::Other(_)) => Verdict::Answer(Status::NotSupported),
+        // Control elements are asked for their answer where they are offered.
+        Some(Request::Element(_) | Request::Other(_)) => Verdict::Answer(Status::NotSupported),
     }
 }
 
@@ -92,8 +93,8 @@ fn verdict(
     }
 }
 
-/// Appends the items that a query asks for.
-fn list<T>(
+/// Appends the items that a query asks for. The driver has room for `room` bytes, status and all.
+pub fn list<T>(
     query: Query,
     all: &[T],
     item_bytes: usize,

@@ -37,6 +37,7 @@ enum Order {
     Stop(usize, SyncSender<Option<u16>>),
     Enable(usize, bool),
     Call(usize, Option<File>),
+    Features(u64),
     Memory(Arc<Memory>, SyncSender<()>),
     Reset(SyncSender<()>),
     Shutdown,
@@ -137,6 +138,14 @@ impl Device {
         self.order(Order::Call(queue, call))
     }
 
+    /// Tells the card which of its own features the driver has accepted.
+    ///
+    /// # Errors
+    /// The thread is gone.
+    pub fn accept_features(&self, features: u64) -> Result<(), DeviceError> {
+        self.order(Order::Features(features))
+    }
+
     /// Replaces the memory under the rings in service.
     ///
     /// # Errors
@@ -208,6 +217,7 @@ fn carry_out(card: &mut Card, order: Order) {
         }
         Order::Enable(queue, enabled) => card.enable_ring(queue, enabled),
         Order::Call(queue, call) => card.set_call(queue, call),
+        Order::Features(features) => card.accept_features(features),
         Order::Memory(memory, answer) => {
             card.set_memory(memory);
             let _ = answer.send(());

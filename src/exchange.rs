@@ -61,7 +61,7 @@ impl Exchange {
     }
 
     /// The request; `None` where it is malformed.
-    pub fn request(&self) -> Option<Request> {
+    pub fn request(&self) -> Option<Request<'_>> {
         let bytes = self.request.get(..self.length).filter(|_| self.reachable)?;
         Request::parse(bytes)
     }

@@ -5,6 +5,7 @@
 use vm_memory::GuestMemoryMmap;
 
 use crate::audio::{Host, HostError, Nanos};
+use crate::gain::Gain;
 use crate::ring::Ring;
 use crate::stream::{Params, State};
 use crate::transfer::Lane;
@@ -54,6 +55,8 @@ pub struct Pcm {
     pub lane: Lane,
     /// Since START.
     pub tally: Tally,
+    /// What the card's control elements make of the samples.
+    pub gain: Gain,
 }
 
 impl Pcm {
@@ -67,6 +70,7 @@ impl Pcm {
             params: None,
             lane,
             tally: Tally::default(),
+            gain: Gain::new(info.channels_max),
         }
     }
 
@@ -87,15 +91,18 @@ impl Pcm {
         let due = progress.ready.min(self.lane.pending_frames());
         if due > 0 {
             let start = host.cursor(self.id);
-            let (lane, mut skip) = (&self.lane, 0);
+            let (lane, gain, mut skip) = (&self.lane, &mut self.gain, 0);
             let moved = match self.info.direction {
                 Direction::Playback => host.write(self.id, due, &mut |to| {
                     lane.copy_out(memory, skip, to);
+                    gain.apply(to);
                     skip += to.len();
                 }),
                 Direction::Capture => host.read(self.id, due, &mut |from| {
-                    lane.copy_in(memory, skip, from);
-                    skip += from.len();
+                    gain.pass(from, |part| {
+                        lane.copy_in(memory, skip, part);
+                        skip += part.len();
+                    });
                 }),
             };
             self.lane.advance(moved, start);

@@ -2,6 +2,23 @@
 //! Sample formats and frame rates: one table each, for the virtio number, the ALSA name and the bytes
 //! of a sample. Imports nothing from this crate.
 
+/// What the bits of a sample mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// A number of so many bits, below zero too, in the low bits.
+    Signed(u32),
+    /// A number of so many bits around half of its range.
+    Unsigned(u32),
+    /// IEEE 754.
+    Float,
+    /// ITU-T G.711, mu-law.
+    MuLaw,
+    /// ITU-T G.711, A-law.
+    ALaw,
+    /// No number: DSD, IEC 60958 subframes.
+    Opaque,
+}
+
 /// A sample format that this device can carry: all of virtio 1.3 except IMA ADPCM, whose samples
 /// are no whole bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -12,6 +29,8 @@ pub struct Format {
     pub name: &'static str,
     /// Bytes of one sample.
     pub bytes: u8,
+    /// What its bits mean.
+    pub coding: Coding,
     /// One sample of silence, in its first `bytes` bytes.
     silence: [u8; 8],
 }
@@ -22,56 +41,57 @@ impl std::fmt::Debug for Format {
     }
 }
 
-const fn format(wire: u8, name: &'static str, bytes: u8, silence: u64) -> Format {
+const fn format(wire: u8, name: &'static str, bytes: u8, coding: Coding, silence: u64) -> Format {
     Format {
         wire,
         name,
         bytes,
+        coding,
         silence: silence.to_le_bytes(),
     }
 }
 
 /// Unsigned 8 bits.
-pub const U8: Format = format(4, "U8", 1, 0x80);
+pub const U8: Format = format(4, "U8", 1, Coding::Unsigned(8), 0x80);
 /// Signed 16 bits.
-pub const S16: Format = format(5, "S16_LE", 2, 0);
+pub const S16: Format = format(5, "S16_LE", 2, Coding::Signed(16), 0);
 /// Signed 24 bits in 3 bytes.
-pub const S24_3: Format = format(11, "S24_3LE", 3, 0);
+pub const S24_3: Format = format(11, "S24_3LE", 3, Coding::Signed(24), 0);
 /// Signed 24 bits in the low bytes of 4.
-pub const S24: Format = format(15, "S24_LE", 4, 0);
+pub const S24: Format = format(15, "S24_LE", 4, Coding::Signed(24), 0);
 /// Signed 32 bits.
-pub const S32: Format = format(17, "S32_LE", 4, 0);
+pub const S32: Format = format(17, "S32_LE", 4, Coding::Signed(32), 0);
 /// IEEE 754, 32 bits.
-pub const FLOAT: Format = format(19, "FLOAT_LE", 4, 0);
+pub const FLOAT: Format = format(19, "FLOAT_LE", 4, Coding::Float, 0);
 /// IEEE 754, 64 bits.
-pub const FLOAT64: Format = format(20, "FLOAT64_LE", 8, 0);
+pub const FLOAT64: Format = format(20, "FLOAT64_LE", 8, Coding::Float, 0);
 
 /// Every format.
 pub const FORMATS: [Format; 24] = [
-    format(1, "MU_LAW", 1, 0x7f),
-    format(2, "A_LAW", 1, 0x55),
-    format(3, "S8", 1, 0),
+    format(1, "MU_LAW", 1, Coding::MuLaw, 0x7f),
+    format(2, "A_LAW", 1, Coding::ALaw, 0x55),
+    format(3, "S8", 1, Coding::Signed(8), 0),
     U8,
     S16,
-    format(6, "U16_LE", 2, 0x8000),
-    format(7, "S18_3LE", 3, 0),
-    format(8, "U18_3LE", 3, 0x02_0000),
-    format(9, "S20_3LE", 3, 0),
-    format(10, "U20_3LE", 3, 0x08_0000),
+    format(6, "U16_LE", 2, Coding::Unsigned(16), 0x8000),
+    format(7, "S18_3LE", 3, Coding::Signed(18), 0),
+    format(8, "U18_3LE", 3, Coding::Unsigned(18), 0x02_0000),
+    format(9, "S20_3LE", 3, Coding::Signed(20), 0),
+    format(10, "U20_3LE", 3, Coding::Unsigned(20), 0x08_0000),
     S24_3,
-    format(12, "U24_3LE", 3, 0x80_0000),
-    format(13, "S20_LE", 4, 0),
-    format(14, "U20_LE", 4, 0x08_0000),
+    format(12, "U24_3LE", 3, Coding::Unsigned(24), 0x80_0000),
+    format(13, "S20_LE", 4, Coding::Signed(20), 0),
+    format(14, "U20_LE", 4, Coding::Unsigned(20), 0x08_0000),
     S24,
-    format(16, "U24_LE", 4, 0x80_0000),
+    format(16, "U24_LE", 4, Coding::Unsigned(24), 0x80_0000),
     S32,
-    format(18, "U32_LE", 4, 0x8000_0000),
+    format(18, "U32_LE", 4, Coding::Unsigned(32), 0x8000_0000),
     FLOAT,
     FLOAT64,
-    format(21, "DSD_U8", 1, 0x69),
-    format(22, "DSD_U16_LE", 2, 0x6969),
-    format(23, "DSD_U32_LE", 4, 0x6969_6969),
-    format(24, "IEC958_SUBFRAME_LE", 4, 0),
+    format(21, "DSD_U8", 1, Coding::Opaque, 0x69),
+    format(22, "DSD_U16_LE", 2, Coding::Opaque, 0x6969),
+    format(23, "DSD_U32_LE", 4, Coding::Opaque, 0x6969_6969),
+    format(24, "IEC958_SUBFRAME_LE", 4, Coding::Opaque, 0),
 ];
 
 impl Format {

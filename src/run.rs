@@ -17,6 +17,7 @@ use crate::card::Card;
 use crate::device::{Device, DeviceError};
 use crate::inherited;
 use crate::report;
+use crate::session::Offer;
 use crate::signals::Signals;
 
 /// Reports that may wait for the log; more are lost.
@@ -97,11 +98,14 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     let (reports, log) = sync_channel(REPORTS);
     let logger = std::thread::spawn(move || report::write_log(&log));
     let card = Card::new(Box::new(host), &description, reports);
-    let config = card.config_space();
+    let offer = Offer {
+        config: card.config_space(),
+        features: card.features(),
+    };
     let device = Arc::new(Device::start(card)?);
     let result = match (inherited, &args.socket_path) {
-        (Some(socket), _) => listen::serve(socket, &device, &config, &signals),
-        (None, Some(path)) => listen::listen(path, &device, &config, &signals),
+        (Some(socket), _) => listen::serve(socket, &device, &offer, &signals),
+        (None, Some(path)) => listen::listen(path, &device, &offer, &signals),
         (None, None) => Ok(()),
     };
     drop(device);

@@ -23,9 +23,9 @@ use crate::memory::Memory;
 use crate::ring::{MAX_SIZE, Setup};
 use crate::wire::QUEUES;
 
-/// Features that a driver may accept. INDIRECT_DESC is left out: the tables are small buffers of the
+/// Features of the transport that a driver may accept. INDIRECT_DESC is left out: the tables are small buffers of the
 /// driver, which a loopback transport would have to copy.
-pub const FEATURES: u64 = 1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_RING_F_EVENT_IDX;
+const FEATURES: u64 = 1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_RING_F_EVENT_IDX;
 
 fn protocol_features() -> VhostUserProtocolFeatures {
     VhostUserProtocolFeatures::MQ
@@ -33,6 +33,15 @@ fn protocol_features() -> VhostUserProtocolFeatures {
         | VhostUserProtocolFeatures::REPLY_ACK
         | VhostUserProtocolFeatures::BACKEND_REQ
         | VhostUserProtocolFeatures::RESET_DEVICE
+}
+
+/// What the card behind the session shows of itself.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// Its config space.
+    pub config: [u8; 16],
+    /// The features of its own that a driver may accept.
+    pub features: u64,
 }
 
 /// What is known of a ring so far.
@@ -51,7 +60,7 @@ struct RingPlan {
 /// One connection.
 pub struct Session {
     device: Arc<Device>,
-    config: Vec<u8>,
+    offer: Offer,
     features: u64,
     memory: Option<Arc<Memory>>,
     rings: [RingPlan; QUEUES],
@@ -74,11 +83,11 @@ fn nonblocking(fd: Option<File>) -> Option<File> {
 }
 
 impl Session {
-    /// A session in front of `device` that shows `config` as its config space.
-    pub fn new(device: Arc<Device>, config: Vec<u8>) -> Self {
+    /// A session in front of `device`.
+    pub fn new(device: Arc<Device>, offer: Offer) -> Self {
         Self {
             device,
-            config,
+            offer,
             features: 0,
             memory: None,
             rings: Default::default(),
@@ -144,15 +153,18 @@ impl VhostUserBackendReqHandlerMut for Session {
     }
 
     fn get_features(&mut self) -> Result<u64> {
-        Ok(FEATURES | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits())
+        let transport = FEATURES | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
+        Ok(self.offer.features | transport)
     }
 
     fn set_features(&mut self, features: u64) -> Result<()> {
-        let offered = FEATURES | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
-        if features & !offered != 0 {
+        if features & !self.get_features()? != 0 {
             return Err(Error::InvalidParam);
         }
         self.features = features;
+        self.device
+            .accept_features(features & self.offer.features)
+            .map_err(|error| refuse(&error))?;
         // Without protocol features there is no SET_VRING_ENABLE: rings are enabled from the start.
         let enabled = features & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() == 0;
         for plan in self.rings.iter_mut().filter(|plan| !plan.started) {
@@ -278,6 +290,7 @@ impl VhostUserBackendReqHandlerMut for Session {
             .checked_add(size as usize)
             .ok_or(Error::InvalidParam)?;
         Ok(self
+            .offer
             .config
             .get(start..end)
             .ok_or(Error::InvalidParam)?

@@ -13,7 +13,7 @@ use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
 
 use super::RunError;
 use crate::device::Device;
-use crate::session::Session;
+use crate::session::{Offer, Session};
 use crate::signals::Signals;
 
 /// The socket's file, removed at the end.
@@ -51,7 +51,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 pub fn listen(
     path: &Path,
     device: &Arc<Device>,
-    config: &[u8],
+    offer: &Offer,
     signals: &Signals,
 ) -> Result<(), RunError> {
     let fail = |source: io::Error| {
@@ -77,7 +77,7 @@ pub fn listen(
         match listener.accept() {
             Ok((socket, _)) => {
                 log::info!("a frontend has connected");
-                serve(socket, device, config, signals)?;
+                serve(socket, device, offer, signals)?;
             }
             Err(error) => log::warn!("accept: {error}"),
         }
@@ -92,12 +92,12 @@ pub fn listen(
 pub fn serve(
     socket: UnixStream,
     device: &Arc<Device>,
-    config: &[u8],
+    offer: &Offer,
     signals: &Signals,
 ) -> Result<(), RunError> {
     let fail = |error| RunError::Wait("the frontend", error);
     let watched = socket.try_clone().map_err(fail)?;
-    let session = Session::new(Arc::clone(device), config.to_vec());
+    let session = Session::new(Arc::clone(device), offer.clone());
     let mut handler = BackendReqHandler::from_stream(socket, Arc::new(Mutex::new(session)));
     signals
         .hanging_up(&watched, || answer_requests(&mut handler))

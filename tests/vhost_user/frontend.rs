@@ -16,6 +16,8 @@ use crate::memory::{SIZE, SharedMemory};
 
 pub const VERSION_1: u64 = 1 << 32;
 pub const EVENT_IDX: u64 = 1 << 29;
+/// `VIRTIO_SND_F_CTLS`
+pub const CTLS: u64 = 1 << 0;
 /// A connection that takes longer hangs.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(120);
 

@@ -9,7 +9,7 @@ use vhost::vhost_user::VhostUserProtocolFeatures as Features;
 
 use crate::card::Card;
 use crate::device::Device;
-use crate::frontend::{EVENT_IDX, Frontend, VERSION_1};
+use crate::frontend::{CTLS, EVENT_IDX, Frontend, VERSION_1};
 use crate::raw_frontend::{
     RawFrontend, SET_BACKEND_REQ_FD, SET_CONFIG, SET_FEATURES, SET_VRING_NUM,
 };
@@ -28,15 +28,24 @@ fn config(device: &Device) -> Vec<u32> {
 }
 
 #[test]
-fn version_1_and_event_idx_are_offered_and_nothing_that_is_not_served() {
+fn only_features_that_are_served_are_offered() {
     let device = Device::null();
     let mut frontend = Frontend::new(device.connect());
     frontend.negotiate();
     // Bit 30 is that of vhost-user itself.
-    assert_eq!(frontend.features(), VERSION_1 | EVENT_IDX | 1 << 30);
+    assert_eq!(frontend.features(), VERSION_1 | EVENT_IDX | CTLS | 1 << 30);
     let offered = frontend.protocol().get_protocol_features().unwrap();
     let needed = Features::MQ | Features::CONFIG | Features::REPLY_ACK | Features::BACKEND_REQ;
     assert!(offered.contains(needed), "{offered:?}");
+}
+
+#[test]
+fn a_card_without_control_elements_does_not_offer_them() {
+    let device = Device::start(&["--host", "null", "--controls", "none"]);
+    assert_eq!(config(&device), [0, 2, 16, 0]);
+    let mut frontend = Frontend::new(device.connect());
+    frontend.negotiate();
+    assert_eq!(frontend.features() & CTLS, 0);
 }
 
 #[test]
@@ -53,7 +62,7 @@ fn features_that_are_not_offered_are_refused() {
 fn a_device_with_both_directions_tells_two_streams_and_their_channel_maps() {
     let config = config(&Device::null());
     // 1 to 8 channels, each for both directions.
-    assert_eq!(config, [0, 2, 16, 0]);
+    assert_eq!(config, [0, 2, 16, 4]);
 }
 
 #[test]
@@ -66,7 +75,7 @@ fn a_file_host_has_a_stream_for_each_file() {
         &[0x80; 8],
     );
     let device = Device::start_in(folder, &["--host", "file", "--capture-file", "in.wav"]);
-    assert_eq!(config(&device), [0, 1, 1, 0]);
+    assert_eq!(config(&device), [0, 1, 1, 2]);
 }
 
 #[test]
@@ -112,7 +121,7 @@ fn config_space_is_read_only() {
     payload.extend([9; 4]);
     assert!(!raw.accepts(SET_CONFIG, &payload, &[]));
     drop(raw);
-    assert_eq!(config(&device), [0, 2, 16, 0]);
+    assert_eq!(config(&device), [0, 2, 16, 4]);
 }
 
 #[test]
