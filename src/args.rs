@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Parser, ValueEnum};
 
-use crate::pcm_format::{self, Format, MAX_CHANNELS};
+use crate::pcm_format::{Format, parse_channels, parse_format, parse_rate};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,6 +44,12 @@ pub struct Args {
     /// Print what this program can do as JSON (vhost-user backend conventions) and end.
     #[arg(long)]
     pub print_capabilities: bool,
+
+    /// The card's description, a TOML file. See CARD FILES in the manual page.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["host", "playback_device",
+        "capture_device", "playback_file", "capture_file", "devices", "substreams", "formats",
+        "rates", "channels", "controls"])]
+    pub card: Option<PathBuf>,
 
     /// Where sound goes to and comes from.
     #[arg(long, value_enum, default_value_t = HostKind::Null)]
@@ -120,40 +126,10 @@ pub enum Controls {
     None,
 }
 
-fn parse_format(name: &str) -> Result<Format, String> {
-    Format::from_name(name).ok_or_else(|| {
-        let known: Vec<_> = pcm_format::FORMATS
-            .iter()
-            .map(|format| format.name)
-            .collect();
-        format!("one of {}", known.join(", "))
-    })
-}
-
-fn parse_rate(rate: &str) -> Result<u32, String> {
-    rate.parse()
-        .ok()
-        .filter(|&rate| pcm_format::rate_bit(rate) != 0)
-        .ok_or_else(|| {
-            let known: Vec<_> = pcm_format::RATES.iter().map(u32::to_string).collect();
-            format!("one of {}", known.join(", "))
-        })
-}
-
-fn parse_channels(range: &str) -> Result<(u8, u8), String> {
-    let (min, max) = range.split_once('-').unwrap_or((range, range));
-    let bounds = (min.parse(), max.parse());
-    match bounds {
-        (Ok(min), Ok(max)) if (1..=max).contains(&min) && max <= MAX_CHANNELS => Ok((min, max)),
-        _ => Err(format!(
-            "a number from 1 to {MAX_CHANNELS}, or a range such as 1-2"
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pcm_format;
     use clap::CommandFactory;
 
     #[test]

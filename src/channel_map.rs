@@ -12,6 +12,19 @@ pub const POSITIONS: [&str; 37] = [
     "TRC", "TFLC", "TFRC", "TSL", "TSR", "LLFE", "RLFE", "BC", "BLC", "BRC",
 ];
 
+/// The number of the position with this name, in any case.
+///
+/// # Errors
+/// Says which names there are.
+pub fn parse_position(name: &str) -> Result<u8, String> {
+    let place = POSITIONS
+        .iter()
+        .position(|known| known.eq_ignore_ascii_case(name));
+    place
+        .and_then(|place| u8::try_from(place).ok())
+        .ok_or_else(|| format!("one of {}", POSITIONS.join(", ")))
+}
+
 const MONO: u8 = 2;
 const FL: u8 = 3;
 const FR: u8 = 4;

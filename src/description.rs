@@ -3,10 +3,15 @@
 //! it.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::pcm_format::Format;
 use crate::wire::Direction;
+
+/// Highest number of a PCM device: ALSA has 256 minor numbers for all cards of a machine.
+pub const MAX_DEVICE: u32 = 253;
+/// Most substreams of one direction of a PCM device.
+pub const MAX_SUBSTREAMS: u32 = 32;
 
 /// A card.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -51,6 +56,71 @@ impl Stream {
             channel_maps: None,
         }
     }
+}
+
+/// `count` equal streams: the substreams of a device. Those that write a file get one each:
+/// `out.wav`, `out-2.wav`, and so on.
+pub fn substreams(stream: Stream, count: u32) -> Vec<Stream> {
+    (1..=count)
+        .map(|number| {
+            let mut stream = stream.clone();
+            if let (StreamHost::File(path), Direction::Playback) =
+                (&mut stream.host, stream.direction)
+            {
+                *path = numbered(path, number);
+            }
+            stream
+        })
+        .collect()
+}
+
+/// `out.wav`, `out-2.wav`, `out-3.wav`...
+pub fn numbered(path: &Path, number: u32) -> PathBuf {
+    if number <= 1 {
+        return path.to_owned();
+    }
+    let mut name = path.file_stem().unwrap_or_default().to_owned();
+    name.push(format!("-{number}"));
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    path.with_file_name(name)
+}
+
+/// The file that a stream writes.
+pub fn written_file(stream: &Stream) -> Option<&Path> {
+    match (&stream.host, stream.direction) {
+        (StreamHost::File(path), Direction::Playback) => Some(path),
+        _ => None,
+    }
+}
+
+/// Two streams that would write one file.
+pub fn written_twice(streams: &[Stream]) -> Option<(usize, usize)> {
+    let mut files = streams.iter().map(written_file).enumerate();
+    files.find_map(|(second, file)| {
+        let file = file?;
+        let mut before = streams.iter().take(second);
+        let first = before.position(|stream| written_file(stream) == Some(file));
+        first.map(|first| (first, second))
+    })
+}
+
+/// A cable with more streams of one direction than of the other, and the number of its playback and
+/// capture streams.
+pub fn unequal_cable(streams: &[Stream]) -> Option<(&str, usize, usize)> {
+    streams.iter().find_map(|stream| {
+        let StreamHost::Loop(cable) = &stream.host else {
+            return None;
+        };
+        let ends = |direction| {
+            let ends = streams.iter().filter(|end| end.direction == direction);
+            ends.filter(|end| end.host == stream.host).count()
+        };
+        let (playback, capture) = (ends(Direction::Playback), ends(Direction::Capture));
+        (playback != capture).then_some((cable.as_str(), playback, capture))
+    })
 }
 
 /// What is behind a stream.
@@ -165,6 +235,8 @@ pub enum ControlKind {
     Volume(i32, i32),
     /// Switches the streams off and on.
     Mute,
+    /// Chooses where capture comes from; always a real card's element.
+    Source,
 }
 
 /// A control element of a real card.
@@ -246,5 +318,18 @@ mod tests {
         assert_eq!(found.len(), 4);
         assert_eq!(found[0], ("Master Playback Volume".to_owned(), vec![1, 2]));
         assert_eq!(found[3], ("Capture Switch".to_owned(), vec![0]));
+    }
+
+    #[test]
+    fn numbers_go_before_the_extension() {
+        assert_eq!(
+            numbered(Path::new("/a/b.c.wav"), 1),
+            Path::new("/a/b.c.wav")
+        );
+        assert_eq!(
+            numbered(Path::new("/a/b.c.wav"), 2),
+            Path::new("/a/b.c-2.wav")
+        );
+        assert_eq!(numbered(Path::new("out"), 3), Path::new("out-3"));
     }
 }

@@ -4,6 +4,7 @@
 mod args;
 mod audio;
 mod card;
+mod card_file;
 mod channel_map;
 mod companding;
 mod control;

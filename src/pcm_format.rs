@@ -147,6 +147,46 @@ pub fn rate_bit(rate: u32) -> u64 {
         .map_or(0, |place| 1 << place)
 }
 
+/// The format that a user names.
+///
+/// # Errors
+/// Says which formats there are.
+pub fn parse_format(name: &str) -> Result<Format, String> {
+    Format::from_name(name).ok_or_else(|| {
+        let known: Vec<_> = FORMATS.iter().map(|format| format.name).collect();
+        format!("one of {}", known.join(", "))
+    })
+}
+
+/// The frame rate that a user names.
+///
+/// # Errors
+/// Says which rates there are.
+pub fn parse_rate(rate: &str) -> Result<u32, String> {
+    rate.parse()
+        .ok()
+        .filter(|&rate| rate_bit(rate) != 0)
+        .ok_or_else(|| {
+            let known: Vec<_> = RATES.iter().map(u32::to_string).collect();
+            format!("one of {}", known.join(", "))
+        })
+}
+
+/// A number of channels, or a range such as `1-2`: fewest and most.
+///
+/// # Errors
+/// Says what is allowed.
+pub fn parse_channels(range: &str) -> Result<(u8, u8), String> {
+    let (min, max) = range.split_once('-').unwrap_or((range, range));
+    let bounds = (min.parse(), max.parse());
+    match bounds {
+        (Ok(min), Ok(max)) if (1..=max).contains(&min) && max <= MAX_CHANNELS => Ok((min, max)),
+        _ => Err(format!(
+            "a number from 1 to {MAX_CHANNELS}, or a range such as 1-2"
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,7 @@ use std::sync::mpsc::sync_channel;
 use crate::args::Args;
 use crate::audio::HostError;
 use crate::card::Card;
+use crate::card_file::{self, CardFileError};
 use crate::device::{Device, DeviceError};
 use crate::inherited;
 use crate::report;
@@ -29,6 +30,12 @@ pub enum RunError {
     /// A host cannot be set up.
     #[error(transparent)]
     Host(#[from] HostError),
+    /// The card file is wrong.
+    #[error(transparent)]
+    CardFile(#[from] CardFileError),
+    /// Two options name one file.
+    #[error("two streams would write {0}; give each a file of its own")]
+    WrittenTwice(String),
     /// A host option is missing.
     #[error("--host {0} needs {1}")]
     Missing(&'static str, &'static str),
@@ -88,7 +95,10 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         Some(fd) => Some(inherited::connected_socket(fd).map_err(|error| RunError::Fd(fd, error))?),
         None => None,
     };
-    let description = options::describe(args)?;
+    let description = match &args.card {
+        Some(path) => card_file::load(path)?,
+        None => options::describe(args)?,
+    };
     let mut host = hosts::open(&description)?;
     if args.check {
         print!("{}", check::card(&description, &mut host));

@@ -89,6 +89,15 @@ pub enum Direction {
     Capture = 1,
 }
 
+impl std::fmt::Display for Direction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Playback => "playback",
+            Self::Capture => "capture",
+        })
+    }
+}
+
 /// `struct virtio_snd_query_info`: a range of items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Query {

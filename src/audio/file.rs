@@ -17,6 +17,7 @@ use super::HostError;
 use super::clock::Medium;
 use super::null::Silence;
 use super::wav::{self, Layout};
+use crate::description::numbered;
 use crate::pcm_format::{self, Format};
 use crate::stream::Params;
 use crate::wire::{Direction, PcmInfo};
@@ -168,20 +169,6 @@ impl Player {
         }
         result
     }
-}
-
-/// `out.wav`, `out-2.wav`, `out-3.wav`...
-fn numbered(path: &Path, number: u32) -> PathBuf {
-    if number <= 1 {
-        return path.to_owned();
-    }
-    let mut name = path.file_stem().unwrap_or_default().to_owned();
-    name.push(format!("-{number}"));
-    if let Some(extension) = path.extension() {
-        name.push(".");
-        name.push(extension);
-    }
-    path.with_file_name(name)
 }
 
 /// The capture stream.
@@ -538,18 +525,5 @@ mod tests {
         play(&mut files, 2, &[1, 2]);
         assert!(Files::new(None, Some(Path::new("/nonexistent.wav")), OFFERED).is_err());
         assert!(Files::new(None, Some(Path::new("/dev/null")), OFFERED).is_err());
-    }
-
-    #[test]
-    fn numbers_go_before_the_extension() {
-        assert_eq!(
-            numbered(Path::new("/a/b.c.wav"), 1),
-            Path::new("/a/b.c.wav")
-        );
-        assert_eq!(
-            numbered(Path::new("/a/b.c.wav"), 2),
-            Path::new("/a/b.c-2.wav")
-        );
-        assert_eq!(numbered(Path::new("out"), 3), Path::new("out-3"));
     }
 }

@@ -7,7 +7,7 @@ use super::hosts::{channel_range, format_names, rate_names};
 use crate::audio::Host;
 use crate::channel_map::{self, POSITIONS};
 use crate::description::{Control, ControlKind, Description, HostElement, Jack};
-use crate::wire::{Chmap, Direction, PcmInfo};
+use crate::wire::{Chmap, PcmInfo};
 
 /// Describes the card as its driver would find it, and what its hosts complain about.
 pub fn card(description: &Description, host: &mut dyn Host) -> String {
@@ -23,9 +23,7 @@ pub fn card(description: &Description, host: &mut dyn Host) -> String {
         let _ = writeln!(
             text,
             "stream {id}: {} device {}, substream {substream}: {}",
-            direction(info.direction),
-            info.device,
-            stream.host
+            info.direction, info.device, stream.host
         );
         let _ = writeln!(text, "    formats  {}", format_names(info.formats));
         let _ = writeln!(text, "    rates    {}", rate_names(info.rates));
@@ -43,13 +41,6 @@ pub fn card(description: &Description, host: &mut dyn Host) -> String {
         let _ = writeln!(text, "control {id}: {}", control_words(control));
     }
     text
-}
-
-fn direction(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Playback => "playback",
-        Direction::Capture => "capture",
-    }
 }
 
 fn map_names(maps: &[Chmap], info: &PcmInfo) -> String {
@@ -83,6 +74,7 @@ fn control_words(control: &Control) -> String {
         }
         ControlKind::Volume(..) => "volume".to_owned(),
         ControlKind::Mute => "mute".to_owned(),
+        ControlKind::Source => "source".to_owned(),
     };
     let streams: Vec<_> = control.streams.iter().map(usize::to_string).collect();
     let by = control.mixer.as_ref().map(element);
@@ -91,7 +83,7 @@ fn control_words(control: &Control) -> String {
         "'{}',{}: {kind} of {} streams {}{by}",
         control.name,
         control.index,
-        direction(control.direction),
+        control.direction,
         streams.join(" ")
     )
 }

@@ -26,6 +26,10 @@ pub fn describe(args: &Args) -> Result<Description, RunError> {
             listed(args, playback, capture)
         }
     };
+    if let Some((_, second)) = description::written_twice(&streams) {
+        let host = streams.get(second).map(|stream| stream.host.to_string());
+        return Err(RunError::WrittenTwice(host.unwrap_or_default()));
+    }
     let controls = match args.controls {
         Controls::Software => description::usual_controls(&streams),
         Controls::None => Vec::new(),
@@ -102,7 +106,7 @@ fn listed(
     let numbered = (0..).zip(playback).chain((0..).zip(capture));
     let devices = numbered.map(|(device, (direction, host))| stream(args, direction, device, host));
     devices
-        .flat_map(|stream| std::iter::repeat_n(stream, args.substreams as usize))
+        .flat_map(|stream| description::substreams(stream, args.substreams))
         .collect()
 }
 
