@@ -20,7 +20,7 @@ DKMS_SOURCE := /usr/src/virtio-loopback-$(VERSION)
 KFLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build programs man modules demo test test-kernels check install install-driver uninstall clean clean-cache
+.PHONY: help setup build programs man modules demo bench test test-kernels check install install-driver uninstall clean clean-cache
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,12 @@ demo: ## boot a virtual machine, play two recordings on two cards, show what arr
 	@$(HARNESS)/setup demo
 	@$(MAKE) --no-print-directory programs modules KERNEL=6.12
 	@tests/demo/run
+
+bench: ## boot a virtual machine, measure latency, CPU and memory against an application straight on a card
+	@$(HARNESS)/setup demo
+	@$(MAKE) --no-print-directory programs modules KERNEL=6.12
+	@$(HARNESS)/cargo build --release --locked --package virtio-loopback --example vhost-user-rng
+	@tests/bench/run
 
 test: ## everything: linters, unit tests, the driver on four kernels, tests in a virtual machine
 	@$(HARNESS)/setup test

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/*
+ * control_request PCM PERIOD PERIODS COUNT
+ *
+ * Prepares a PCM again and again; prints the nanoseconds of each as a JSON list. On a virtual card
+ * each is one PREPARE request and its answer.
+ */
+#include "pcm.h"
+
+#include <stdio.h>
+
+int main(int count, char **words)
+{
+	snd_pcm_uframes_t period;
+	snd_pcm_t *pcm;
+	long times;
+
+	if (count != 5) {
+		fprintf(stderr, "usage: control_request PCM PERIOD PERIODS COUNT\n");
+		return 2;
+	}
+	period = number(words[2]);
+	times = number(words[4]);
+	pcm = open_pcm(words[1], SND_PCM_STREAM_PLAYBACK, 0);
+	set_parameters(pcm, period, period * number(words[3]));
+	for (long at = 0; at < times; at++) {
+		int64_t start = now();
+		int error = snd_pcm_prepare(pcm);
+		int64_t end = now();
+
+		if (error < 0)
+			die("prepare", error);
+		printf("%s%lld", at ? ", " : "[", (long long)(end - start));
+	}
+	printf("]\n");
+	snd_pcm_close(pcm);
+	return 0;
+}
