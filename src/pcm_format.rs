@@ -51,6 +51,10 @@ const fn format(wire: u8, name: &'static str, bytes: u8, coding: Coding, silence
     }
 }
 
+/// ITU-T G.711, mu-law.
+pub const MU_LAW: Format = format(1, "MU_LAW", 1, Coding::MuLaw, 0x7f);
+/// ITU-T G.711, A-law.
+pub const A_LAW: Format = format(2, "A_LAW", 1, Coding::ALaw, 0x55);
 /// Unsigned 8 bits.
 pub const U8: Format = format(4, "U8", 1, Coding::Unsigned(8), 0x80);
 /// Signed 16 bits.
@@ -68,8 +72,8 @@ pub const FLOAT64: Format = format(20, "FLOAT64_LE", 8, Coding::Float, 0);
 
 /// Every format.
 pub const FORMATS: [Format; 24] = [
-    format(1, "MU_LAW", 1, Coding::MuLaw, 0x7f),
-    format(2, "A_LAW", 1, Coding::ALaw, 0x55),
+    MU_LAW,
+    A_LAW,
     format(3, "S8", 1, Coding::Signed(8), 0),
     U8,
     S16,
@@ -214,17 +218,41 @@ mod tests {
         assert_eq!(rate_bit(47_999), 0);
     }
 
+    /// As snd_pcm_format_silence_64 of alsa-lib says.
+    const SILENCE: [(&str, &[u8]); 24] = [
+        ("MU_LAW", &[0x7f]),
+        ("A_LAW", &[0x55]),
+        ("S8", &[0]),
+        ("U8", &[0x80]),
+        ("S16_LE", &[0, 0]),
+        ("U16_LE", &[0, 0x80]),
+        ("S18_3LE", &[0, 0, 0]),
+        ("U18_3LE", &[0, 0, 2]),
+        ("S20_3LE", &[0, 0, 0]),
+        ("U20_3LE", &[0, 0, 8]),
+        ("S24_3LE", &[0, 0, 0]),
+        ("U24_3LE", &[0, 0, 0x80]),
+        ("S20_LE", &[0, 0, 0, 0]),
+        ("U20_LE", &[0, 0, 8, 0]),
+        ("S24_LE", &[0, 0, 0, 0]),
+        ("U24_LE", &[0, 0, 0x80, 0]),
+        ("S32_LE", &[0, 0, 0, 0]),
+        ("U32_LE", &[0, 0, 0, 0x80]),
+        ("FLOAT_LE", &[0, 0, 0, 0]),
+        ("FLOAT64_LE", &[0; 8]),
+        ("DSD_U8", &[0x69]),
+        ("DSD_U16_LE", &[0x69, 0x69]),
+        ("DSD_U32_LE", &[0x69; 4]),
+        ("IEC958_SUBFRAME_LE", &[0; 4]),
+    ];
+
     #[test]
-    fn silence_is_the_middle_of_the_range() {
-        let mut samples = [1; 6];
-        U8.fill_silence(&mut samples);
-        assert_eq!(samples, [0x80; 6]);
-        Format::from_name("U24_3")
-            .unwrap()
-            .fill_silence(&mut samples);
-        assert_eq!(samples, [0, 0, 0x80, 0, 0, 0x80]);
-        S16.fill_silence(&mut samples);
-        assert_eq!(samples, [0; 6]);
+    fn silence_is_that_of_alsa() {
+        for (format, (name, silence)) in FORMATS.iter().zip(SILENCE) {
+            let mut samples = vec![1; 3 * silence.len()];
+            format.fill_silence(&mut samples);
+            assert_eq!((format.name, samples), (name, silence.repeat(3)));
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@ pub const HEADER_SIZE: usize = 44;
 
 const TAG_PCM: u16 = 1;
 const TAG_FLOAT: u16 = 3;
+const TAG_A_LAW: u16 = 6;
+const TAG_MU_LAW: u16 = 7;
 const TAG_EXTENSIBLE: u16 = 0xfffe;
 
 /// What the samples of a WAV file are.
@@ -26,7 +28,9 @@ impl Layout {
     fn tag(self) -> Option<(u16, u16)> {
         let tag = match self.format {
             pcm_format::U8 | pcm_format::S16 | pcm_format::S24_3 | pcm_format::S32 => TAG_PCM,
-            pcm_format::FLOAT => TAG_FLOAT,
+            pcm_format::FLOAT | pcm_format::FLOAT64 => TAG_FLOAT,
+            pcm_format::A_LAW => TAG_A_LAW,
+            pcm_format::MU_LAW => TAG_MU_LAW,
             _ => return None,
         };
         Some((tag, u16::from(self.format.bytes) * 8))
@@ -39,6 +43,9 @@ impl Layout {
             (TAG_PCM, 24) => Some(pcm_format::S24_3),
             (TAG_PCM, 32) => Some(pcm_format::S32),
             (TAG_FLOAT, 32) => Some(pcm_format::FLOAT),
+            (TAG_FLOAT, 64) => Some(pcm_format::FLOAT64),
+            (TAG_A_LAW, 8) => Some(pcm_format::A_LAW),
+            (TAG_MU_LAW, 8) => Some(pcm_format::MU_LAW),
             _ => None,
         }
     }
@@ -127,7 +134,7 @@ fn parse_format(body: &[u8]) -> Option<Layout> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pcm_format::{FLOAT, S16, S24, S24_3, S32, U8};
+    use pcm_format::{A_LAW, FLOAT, FLOAT64, MU_LAW, S16, S24, S24_3, S32, U8};
 
     #[test]
     fn a_header_is_read_back_and_understood_by_others() {
@@ -148,6 +155,21 @@ mod tests {
                 (6, 44_100, bits)
             );
             assert_eq!(reader.duration(), 10);
+        }
+    }
+
+    #[test]
+    fn formats_are_tagged_as_everybody_does() {
+        let tags = [(FLOAT64, 3, 64), (A_LAW, 6, 8), (MU_LAW, 7, 8)];
+        for (format, tag, bits) in tags {
+            let layout = Layout {
+                format,
+                rate: 8000,
+                channels: 2,
+            };
+            let header = header(layout, 0).unwrap();
+            assert_eq!(header[20..24], [tag, 0, 2, 0]);
+            assert_eq!(header[32..36], [format.bytes * 2, 0, bits, 0]);
         }
     }
 

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! From a description to the hosts behind the card's streams.
 
+use std::path::Path;
+
 use super::RunError;
+use crate::audio::Host;
 use crate::audio::clock::Clocked;
-use crate::audio::file::{Files, PLAYBACK_FORMATS};
+use crate::audio::file::{self, Player, Recorder};
 use crate::audio::loopback::Loopback;
 use crate::audio::null::Null;
 use crate::audio::routes::{Route, Routes};
-use crate::description::{Description, Stream, StreamHost};
+use crate::description::{self, Description, Stream, StreamHost};
 use crate::pcm_format::{self, Format, MAX_CHANNELS};
 use crate::wire::{Direction, PcmInfo};
 
@@ -24,16 +27,7 @@ pub fn open(description: &Description) -> Result<Routes, RunError> {
     for (id, (stream, way)) in streams.iter().zip(ways).enumerate() {
         let route = match (way, &stream.host) {
             (Some(route), _) => route,
-            (None, StreamHost::File(path)) => {
-                let path = path.as_path();
-                let (playback, capture) = match stream.direction {
-                    Direction::Playback => (Some(path), None),
-                    Direction::Capture => (None, Some(path)),
-                };
-                let info = everything(stream.direction, &PLAYBACK_FORMATS);
-                let files = Files::new(playback, capture, info)?;
-                first_of(routes.add_host(Box::new(Clocked::new(files))))
-            }
+            (None, StreamHost::File(path)) => open_file(streams, stream, path, &mut routes)?,
             (None, _) => {
                 let info = everything(stream.direction, &pcm_format::FORMATS);
                 first_of(routes.add_host(Box::new(Clocked::new(Null::new(vec![info])))))
@@ -45,6 +39,25 @@ pub fn open(description: &Description) -> Result<Routes, RunError> {
         routes.add_stream(route, narrow(id, stream, offered)?);
     }
     Ok(routes)
+}
+
+/// Opens the file of a stream.
+fn open_file(
+    streams: &[Stream],
+    stream: &Stream,
+    path: &Path,
+    routes: &mut Routes,
+) -> Result<Route, RunError> {
+    let host: Box<dyn Host> = match stream.direction {
+        Direction::Playback => {
+            let files = streams.iter().filter_map(description::written_file);
+            let taken = files.map(Path::to_owned).collect();
+            let info = everything(stream.direction, &file::FORMATS);
+            Box::new(Clocked::new(Player::new(path, taken, info)?))
+        }
+        Direction::Capture => Box::new(Clocked::new(Recorder::new(path)?)),
+    };
+    Ok(first_of(routes.add_host(host)))
 }
 
 fn first_of(host: usize) -> Route {
@@ -204,7 +217,6 @@ pub fn channel_range(fewest: u8, most: u8) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audio::Host;
 
     fn described(streams: Vec<Stream>) -> Description {
         Description {
@@ -248,17 +260,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.wav");
         let wanted = Stream {
-            formats: vec![pcm_format::FLOAT64],
+            formats: vec![pcm_format::Format::from_name("S8").unwrap()],
             ..Stream::new(Direction::Playback, 0, StreamHost::File(path))
         };
         let error = open(&described(vec![stream(Direction::Playback, 0), wanted]));
         let error = error.err().unwrap().to_string();
-        for part in [
-            "stream 1",
-            "out.wav",
-            "formats FLOAT64_LE",
-            "it has U8 S16_LE",
-        ] {
+        for part in ["stream 1", "out.wav", "formats S8", "it has MU_LAW"] {
             assert!(error.contains(part), "{error}");
         }
     }
