@@ -27,6 +27,7 @@ mod wav;
 mod capture;
 mod command_line;
 mod connections;
+mod controls;
 mod hostile_chains;
 mod hostile_control;
 mod hostile_rings;
