@@ -23,7 +23,7 @@ use crate::sound::{SMALL, noise};
 use crate::wav;
 
 /// Runs the command in `folder` until it ends by itself.
-fn output(folder: &TempDir, arguments: &[&str]) -> Output {
+pub fn output(folder: &TempDir, arguments: &[&str]) -> Output {
     let mut child = program()
         .current_dir(folder.path())
         .args(arguments)
@@ -36,7 +36,7 @@ fn output(folder: &TempDir, arguments: &[&str]) -> Output {
 }
 
 /// The command fails with one line that holds all of `words`.
-fn fails_with(folder: &TempDir, arguments: &[&str], words: &[&str]) {
+pub fn fails_with(folder: &TempDir, arguments: &[&str], words: &[&str]) {
     let output = output(folder, arguments);
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {error}");
@@ -54,7 +54,7 @@ fn fails_with(folder: &TempDir, arguments: &[&str], words: &[&str]) {
 }
 
 /// The command line itself is wrong; the message holds all of `words`.
-fn is_wrong_usage(arguments: &[&str], words: &[&str]) {
+pub fn is_wrong_usage(arguments: &[&str], words: &[&str]) {
     let output = output(&tempfile::tempdir().unwrap(), arguments);
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");

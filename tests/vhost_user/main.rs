@@ -25,9 +25,11 @@ mod wav;
 
 // What they show.
 mod capture;
+mod card_files;
 mod command_line;
 mod connections;
 mod controls;
+mod devices;
 mod hostile_chains;
 mod hostile_control;
 mod hostile_rings;

@@ -75,6 +75,7 @@ impl Params {
 /// `struct virtio_snd_pcm_info`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PcmInfo {
+    pub device: u32,
     pub features: u32,
     pub formats: u64,
     pub rates: u64,
@@ -87,6 +88,7 @@ impl PcmInfo {
         let word = |at: usize| u64::from_le_bytes(item[at..at + 8].try_into().unwrap());
         assert_eq!(item[27..], [0; 5], "padding");
         Self {
+            device: word(0) as u32,
             features: (word(0) >> 32) as u32,
             formats: word(8),
             rates: word(16),
