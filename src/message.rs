@@ -4,8 +4,11 @@
 use virtio_queue::DescriptorChain;
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemory, GuestMemoryMmap, Permissions};
 
-use crate::ring::MAX_SIZE;
 use crate::wire::{self, Direction, PCM_STATUS_SIZE, Status, XFER_SIZE};
+
+/// Most segments of one message: a period of 16 MiB in pages, whose table of indirect descriptors is
+/// longer than the queue.
+pub const MAX_SEGMENTS: usize = 4096;
 
 /// A run of bytes of the driver's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +44,7 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder for tx (playback) or rx (capture) messages.
     pub fn new(direction: Direction) -> Self {
-        let segments = Vec::with_capacity(usize::from(MAX_SIZE) + 2);
+        let segments = Vec::with_capacity(MAX_SEGMENTS + 1);
         Self {
             direction,
             segments,
@@ -85,12 +88,12 @@ impl Decoder {
                 }
             }
             if length > 0 {
-                // Only a table of indirect descriptors, which nobody offered, can be that long.
-                let room = self.segments.len() <= usize::from(MAX_SIZE);
-                reachable &= room;
-                if room {
-                    self.segments.push(Segment { address, length });
+                if self.segments.len() == MAX_SEGMENTS {
+                    // Whatever else a hostile table holds is not worth the time.
+                    reachable = false;
+                    break;
                 }
+                self.segments.push(Segment { address, length });
             }
         }
         let answerable = writable >= PCM_STATUS_SIZE as u64;

@@ -16,16 +16,18 @@ use vhost::vhost_user::message::{
 };
 use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandlerMut};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
-use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
+use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
 use crate::device::Device;
 use crate::memory::Memory;
 use crate::ring::{MAX_SIZE, Setup};
 use crate::wire::QUEUES;
 
-/// Features of the transport that a driver may accept. INDIRECT_DESC is left out: the tables are small buffers of the
-/// driver, which a loopback transport would have to copy.
-const FEATURES: u64 = 1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_RING_F_EVENT_IDX;
+/// Features of the transport that a driver may accept. INDIRECT_DESC is for frontends with short
+/// queues, such as QEMU's of 64 entries: there the Linux driver drops each period that finds no room
+/// for all of its pages.
+const FEATURES: u64 =
+    1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_RING_F_EVENT_IDX | 1 << VIRTIO_RING_F_INDIRECT_DESC;
 
 fn protocol_features() -> VhostUserProtocolFeatures {
     VhostUserProtocolFeatures::MQ

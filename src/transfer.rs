@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::message::{Arrival, Decoder, Segment, write_status};
+use crate::message::{Arrival, Decoder, MAX_SEGMENTS, Segment, write_status};
 use crate::ring::MAX_SIZE;
 use crate::wire::{Direction, Status};
 
@@ -55,10 +55,10 @@ pub struct Finished {
 impl Lane {
     /// An empty lane with room for all descriptors of a queue.
     pub fn new(direction: Direction) -> Self {
-        // Each descriptor is one segment, and one more where the samples end inside it.
+        // The longest buffer of the Linux driver has half as many pages.
         let room = Room {
             messages: MAX_SIZE.into(),
-            segments: 2 * usize::from(MAX_SIZE),
+            segments: 2 * MAX_SEGMENTS,
         };
         Self {
             direction,

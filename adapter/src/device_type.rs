@@ -9,6 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use virtio_bindings::virtio_ids;
+use virtio_bindings::virtio_ring::VIRTIO_RING_F_INDIRECT_DESC;
 
 use crate::driver::uapi;
 
@@ -50,6 +51,8 @@ pub struct DeviceType {
     pub config_growth: &'static [(u32, u32)],
     /// Whether the driver may write to the config space.
     pub config_writes: bool,
+    /// Feature bits of the device process that do more harm than good over this transport.
+    pub withheld: u64,
     /// Module of the driver.
     pub driver: &'static str,
     /// Kernel option of the driver.
@@ -66,6 +69,7 @@ const OTHER: DeviceType = DeviceType {
     config_size: 0,
     config_growth: &[],
     config_writes: false,
+    withheld: 0,
     driver: "",
     kernel_option: "",
 };
@@ -86,6 +90,9 @@ pub const DEVICE_TYPES: &[DeviceType] = &[
         queue_size: 1024,
         config_size: 12,
         config_growth: &[(SND_F_CTLS, 16)],
+        // A queue of this size holds every period; a table for each would be one more small buffer
+        // to copy into a bounce slot.
+        withheld: 1 << VIRTIO_RING_F_INDIRECT_DESC,
         driver: "virtio_snd",
         kernel_option: "CONFIG_SND_VIRTIO",
         ..OTHER

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::device::Device;
 use crate::driver::{Buffer, Used, Virtqueue};
-use crate::frontend::{EVENT_IDX, Frontend, VERSION_1};
+use crate::frontend::{EVENT_IDX, Frontend, INDIRECT_DESC, VERSION_1};
 use crate::memory::SharedMemory;
 
 pub const CONTROL: usize = 0;
@@ -215,7 +215,14 @@ impl Card {
     fn queue_message(&mut self, queue: usize, mut parts: Vec<Buffer>, room: Vec<Buffer>) -> u16 {
         let status_at = self.status_room();
         parts.push(Buffer::writable(status_at, STATUS_BYTES));
-        let head = self.queues[queue].add(&parts);
+        let indirect = self.features & INDIRECT_DESC != 0;
+        let queue_of_message = &mut self.queues[queue];
+        let head = if indirect {
+            let table = queue_of_message.table(&parts);
+            queue_of_message.add_table(table)
+        } else {
+            queue_of_message.add(&parts)
+        };
         let message = Message { room, status_at };
         self.messages.insert((queue, head), message);
         head

@@ -126,12 +126,16 @@ impl Virtqueue {
     }
 
     pub fn write_descriptor(&self, index: u16, buffer: Buffer, flags: u16, next: u16) {
+        self.write_descriptor_at(self.desc + 16 * u64::from(index), buffer, flags, next);
+    }
+
+    pub fn write_descriptor_at(&self, at: u64, buffer: Buffer, flags: u16, next: u16) {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&buffer.address.to_le_bytes());
         bytes[8..12].copy_from_slice(&buffer.length.to_le_bytes());
         bytes[12..14].copy_from_slice(&flags.to_le_bytes());
         bytes[14..].copy_from_slice(&next.to_le_bytes());
-        self.memory.write(self.desc + 16 * u64::from(index), &bytes);
+        self.memory.write(at, &bytes);
     }
 
     /// Puts a chain into the descriptor table; returns its descriptors.
@@ -155,6 +159,28 @@ impl Virtqueue {
         self.memory.store16(self.avail + 4 + 2 * place, head);
         self.avail_index = self.avail_index.wrapping_add(1);
         self.memory.store16(self.avail + 2, self.avail_index);
+    }
+
+    /// Puts a chain into a table of its own (2.7.5.3); returns where that is.
+    pub fn table(&self, buffers: &[Buffer]) -> Buffer {
+        let length = 16 * buffers.len() as u64;
+        let at = self.memory.allocate(length, false);
+        for (place, buffer) in buffers.iter().enumerate() {
+            let next = u16::try_from(place + 1).unwrap();
+            let flags = if buffer.writable { WRITE } else { 0 };
+            let last = place + 1 == buffers.len();
+            let flags = flags | if last { 0 } else { NEXT };
+            self.write_descriptor_at(at + 16 * place as u64, *buffer, flags, next);
+        }
+        Buffer::readable(at, u32::try_from(length).unwrap())
+    }
+
+    /// Adds a message that is a table of descriptors; returns its head.
+    pub fn add_table(&mut self, table: Buffer) -> u16 {
+        let head = self.chain(&[table])[0];
+        self.write_descriptor(head, table, INDIRECT, 0);
+        self.offer(head);
+        head
     }
 
     /// Adds a message; returns its head.

@@ -15,6 +15,7 @@ use crate::driver::Virtqueue;
 use crate::memory::{SIZE, SharedMemory};
 
 pub const VERSION_1: u64 = 1 << 32;
+pub const INDIRECT_DESC: u64 = 1 << 28;
 pub const EVENT_IDX: u64 = 1 << 29;
 /// `VIRTIO_SND_F_CTLS`
 pub const CTLS: u64 = 1 << 0;

@@ -34,6 +34,7 @@ mod hostile_chains;
 mod hostile_control;
 mod hostile_rings;
 mod idle;
+mod indirect;
 mod information;
 mod lifecycle;
 mod loopback;

@@ -9,7 +9,7 @@ use vhost::vhost_user::VhostUserProtocolFeatures as Features;
 
 use crate::card::Card;
 use crate::device::Device;
-use crate::frontend::{CTLS, EVENT_IDX, Frontend, VERSION_1};
+use crate::frontend::{CTLS, EVENT_IDX, Frontend, INDIRECT_DESC, VERSION_1};
 use crate::raw_frontend::{
     RawFrontend, SET_BACKEND_REQ_FD, SET_CONFIG, SET_FEATURES, SET_VRING_NUM,
 };
@@ -33,7 +33,8 @@ fn only_features_that_are_served_are_offered() {
     let mut frontend = Frontend::new(device.connect());
     frontend.negotiate();
     // Bit 30 is that of vhost-user itself.
-    assert_eq!(frontend.features(), VERSION_1 | EVENT_IDX | CTLS | 1 << 30);
+    let served = VERSION_1 | EVENT_IDX | INDIRECT_DESC | CTLS;
+    assert_eq!(frontend.features(), served | 1 << 30);
     let offered = frontend.protocol().get_protocol_features().unwrap();
     let needed = Features::MQ | Features::CONFIG | Features::REPLY_ACK | Features::BACKEND_REQ;
     assert!(offered.contains(needed), "{offered:?}");
@@ -52,8 +53,8 @@ fn a_card_without_control_elements_does_not_offer_them() {
 fn features_that_are_not_offered_are_refused() {
     let device = Device::null();
     let mut raw = RawFrontend::negotiated(device.connect());
-    let indirect: u64 = 1 << 28 | 1 << 30 | 1 << 32;
-    assert!(!raw.accepts(SET_FEATURES, &indirect.to_le_bytes(), &[]));
+    let packed: u64 = 1 << 34 | 1 << 30 | 1 << 32;
+    assert!(!raw.accepts(SET_FEATURES, &packed.to_le_bytes(), &[]));
     drop(raw);
     Card::attach(&device).expect_service();
 }

@@ -84,7 +84,7 @@ impl Offer {
             size => backend.config(size)?,
         };
         Ok(Self {
-            features: features & !NOT_OFFERED,
+            features: features & !NOT_OFFERED & !device.withheld,
             queue_sizes: vec![queue_size; queues as usize],
             config,
             config_writes: device.config_writes,
