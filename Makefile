@@ -9,6 +9,7 @@ KERNEL ?= 6.12
 # Where `make install` puts things; DESTDIR stages them below a folder instead.
 PREFIX ?= /usr/local
 UDEVDIR ?= /etc/udev/rules.d
+UDEV_RULES := kernel-driver/60-virtio-loopback.rules kernel-driver/91-virtio-loopback.rules
 DESTDIR ?=
 # The kernel that `make install` builds the driver for.
 KVER ?= $(shell uname -r)
@@ -65,13 +66,13 @@ check: ## the linters alone (ONLY="clippy" picks some, for test as well)
 	@$(HARNESS)/setup test
 	@$(HARNESS)/checks lint $(if $(ONLY),--only "$(ONLY)")
 
-install: ## install programs, man pages, udev rule and driver (PREFIX, DESTDIR, KVER); after make build
+install: ## install programs, man pages, udev rules and driver (PREFIX, DESTDIR, KVER); after make build
 	@for program in $(PROGRAMS); do \
 		test -x $(PROGRAM_DIR)/$$program || { echo "install: $$program is not built; run: make build" >&2; exit 1; }; \
 		install -Dm755 $(PROGRAM_DIR)/$$program $(DESTDIR)$(PREFIX)/bin/$$program || exit; \
 	done
 	@install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man1 build/man/*.1
-	@install -Dm644 -t $(DESTDIR)$(UDEVDIR) kernel-driver/60-virtio-loopback.rules
+	@install -Dm644 -t $(DESTDIR)$(UDEVDIR) $(UDEV_RULES)
 	@install -Dm644 -t $(DESTDIR)$(PREFIX)/include/linux kernel-driver/include/uapi/linux/virtio_loopback.h
 	@rm -rf $(DESTDIR)$(DKMS_SOURCE)
 	@cd kernel-driver && find . -type f \( -name '*.[ch]' ! -name '*.mod.c' -o -name Kbuild -o -name Makefile \) \
@@ -99,7 +100,7 @@ install-driver:
 uninstall: ## remove what make install put there
 	@if [[ -z "$(DESTDIR)" ]] && command -v dkms >/dev/null; then dkms remove virtio-loopback/$(VERSION) --all || true; fi
 	@rm -f $(addprefix $(DESTDIR)$(PREFIX)/share/man/man1/,$(addsuffix *.1,$(PROGRAMS)))
-	@rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(PROGRAMS)) $(DESTDIR)$(UDEVDIR)/60-virtio-loopback.rules
+	@rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(PROGRAMS)) $(addprefix $(DESTDIR)$(UDEVDIR)/,$(notdir $(UDEV_RULES)))
 	@rm -f $(DESTDIR)$(PREFIX)/include/linux/virtio_loopback.h
 	@rm -rf $(DESTDIR)$(DKMS_SOURCE)
 	@test -n "$(DESTDIR)" || { rm -f /lib/modules/$(KVER)/updates/virtio_loopback.ko; depmod $(KVER); }

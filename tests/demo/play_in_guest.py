@@ -68,7 +68,7 @@ class Place:
 
 
 def main(folder):
-    say("loading virtio_loopback.ko, snd-aloop for two real cards, udev with our rule")
+    say("loading virtio_loopback.ko, snd-aloop for two real cards, udev with our rules")
     machine.prepare()
     files = sorted(pathlib.Path(folder).glob("*.wav"))
     places = [Place(file, RealCard(f"real{number}")) for number, file in enumerate(files)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""Makes a fresh guest ready: programs in memory, udev with our rule, real cards, our module."""
+"""Makes a fresh guest ready: programs in memory, udev with our rules, real cards, our module."""
 
 import os
 import pathlib
@@ -11,7 +11,7 @@ import programs
 import real_card
 
 MODULE = "virtio_loopback"
-RULE = pathlib.Path(__file__).parents[2] / "kernel-driver" / "60-virtio-loopback.rules"
+RULES = (pathlib.Path(__file__).parents[2] / "kernel-driver").glob("*-virtio-loopback.rules")
 
 
 def prepare():
@@ -30,10 +30,11 @@ def load_module():
 
 
 def start_udev():
-    """udevd with the project's rule. /etc may be read-only in the guest, /run is not."""
+    """udevd with the project's rules. /etc may be read-only in the guest, /run is not."""
     folder = pathlib.Path("/run/udev/rules.d")
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(RULE, folder)
+    for rules in RULES:
+        shutil.copy(rules, folder)
     # One that runs already has been started from the host's disk.
     subprocess.run(["udevadm", "control", "--exit"], capture_output=True)
     programs.run("/lib/systemd/systemd-udevd", "--daemon")
