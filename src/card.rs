@@ -118,12 +118,13 @@ impl Card {
     }
 
     /// One wake-up: takes messages, answers requests, serves running streams, interrupts the driver
-    /// at most once for each queue.
-    pub fn serve(&mut self, now: Nanos) {
+    /// at most once for each queue. Returns whether more messages are waiting already.
+    pub fn serve(&mut self, now: Nanos) -> bool {
         self.host.wake(now);
         let Some(memory) = self.memory.clone() else {
             // A sound card that cannot be opened is told of before a driver comes.
-            return self.report_faults();
+            self.report_faults();
+            return false;
         };
         let memory = memory.map();
         self.answer_requests(memory, now);
@@ -143,6 +144,8 @@ impl Card {
                 }
             }
         }
+        // Before the driver hears of anything: it does not kick for its answer to that.
+        let waiting = self.listen(memory, now);
         for ring in self.rings.iter_mut().flatten() {
             ring.announce(memory);
         }
@@ -150,6 +153,7 @@ impl Card {
             self.host.rest(pcm.id, now);
         }
         self.report_faults();
+        waiting
     }
 
     fn report_faults(&mut self) {
@@ -172,31 +176,25 @@ impl Card {
             .min()
     }
 
-    /// Lets the driver kick where the card would not see a message in time otherwise: while all
-    /// running streams of a queue hold messages, the clock wakes the card early enough. Returns
-    /// whether messages are waiting already.
-    pub fn listen(&mut self) -> bool {
-        let Some(memory) = self.memory.clone() else {
-            return false;
-        };
+    /// Lets the driver kick where nothing else wakes the card in time: while streams run, their
+    /// clock does. Returns whether messages are waiting already.
+    fn listen(&mut self, memory: &GuestMemoryMmap, now: Nanos) -> bool {
         let mut waiting = false;
         for (queue, ring) in self.rings.iter_mut().enumerate() {
             let wanted = match queue {
                 QUEUE_CONTROL => true,
                 QUEUE_TX | QUEUE_RX => {
-                    let mut running = self
-                        .pcms
-                        .iter()
-                        .filter(|pcm| {
+                    let streams = || {
+                        self.pcms.iter().filter(|pcm| {
                             queue_of(pcm.info.direction) == queue && pcm.state == State::Running
                         })
-                        .peekable();
-                    running.peek().is_none() || running.any(|pcm| pcm.lane.pending_frames() == 0)
+                    };
+                    streams().next().is_none() || streams().any(|pcm| pcm.wants_kick(now))
                 }
                 _ => false,
             };
             if let Some(ring) = ring {
-                waiting |= ring.listen(memory.map(), wanted);
+                waiting |= ring.listen(memory, wanted);
             }
         }
         waiting

@@ -184,8 +184,7 @@ fn now() -> Nanos {
 fn run(mut card: Card, orders: &Receiver<Order>, wake: &EventFd) {
     loop {
         let start = now();
-        card.serve(start);
-        let deadline = if card.listen() {
+        let deadline = if card.serve(start) {
             Some(start)
         } else {
             card.deadline(start)

@@ -11,6 +11,15 @@ use crate::stream::{Params, State};
 use crate::transfer::Lane;
 use crate::wire::{Direction, PcmInfo, Status};
 
+/// How often a running stream that holds no message looks for one, a quarter of a period within
+/// these bounds: late sound is not made much later, and a wake-up costs some ten microseconds.
+const LOOK_MIN: Nanos = 500_000;
+const LOOK_MAX: Nanos = 4_000_000;
+/// How long it looks: the time of its buffer, but as long as a scheduler may make a program late
+/// that is not late itself, and not for ever.
+const PATIENCE_MIN: Nanos = 20_000_000;
+const PATIENCE_MAX: Nanos = 1_000_000_000;
+
 /// What a stream went through between START and STOP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -57,6 +66,8 @@ pub struct Pcm {
     pub tally: Tally,
     /// What the card's control elements make of the samples.
     pub gain: Gain,
+    /// Since when it runs without holding a message.
+    dry_since: Option<Nanos>,
 }
 
 impl Pcm {
@@ -71,6 +82,7 @@ impl Pcm {
             lane,
             tally: Tally::default(),
             gain: Gain::new(info.channels_max),
+            dry_since: None,
         }
     }
 
@@ -87,7 +99,13 @@ impl Pcm {
         ring: &mut Ring,
         now: Nanos,
     ) {
-        let progress = host.progress(self.id, now);
+        let mut progress = host.progress(self.id, now);
+        if self.wants_kick(now) && self.lane.held() > 0 {
+            // The driver is back: what was due in its absence is not made up for.
+            let missed = host.starve(self.id, progress.ready, now);
+            self.tally.missed(missed);
+            progress = host.progress(self.id, now);
+        }
         let due = progress.ready.min(self.lane.pending_frames());
         if due > 0 {
             let start = host.cursor(self.id);
@@ -116,6 +134,11 @@ impl Pcm {
         while let Some(message) = self.lane.finish(memory, progress.position, latency_bytes) {
             ring.give_back(memory, message.head, message.written);
         }
+        self.dry_since = if self.lane.held() > 0 {
+            None
+        } else {
+            self.dry_since.or(Some(now))
+        };
     }
 
     /// When the stream has to be served next; `None` where only its driver can tell.
@@ -124,11 +147,37 @@ impl Pcm {
             return host.upkeep(self.id, now);
         }
         let end = self.lane.front_end(host.cursor(self.id));
-        let end = end.map(|end| {
-            host.expect(self.id, end);
-            host.when(self.id, end, now)
-        });
-        end.into_iter().chain(host.upkeep(self.id, now)).min()
+        let next = match end {
+            Some(end) => {
+                host.expect(self.id, end);
+                Some(host.when(self.id, end, now))
+            }
+            None => self.next_look(now),
+        };
+        next.into_iter().chain(host.upkeep(self.id, now)).min()
+    }
+
+    /// A driver that is a little late is waited for by looking at its ring: it sends no kick while
+    /// its stream runs. One that has not come within the time of its whole buffer has stopped to
+    /// deliver, and is to kick: then an open stream costs nothing.
+    fn next_look(&self, now: Nanos) -> Option<Nanos> {
+        if self.wants_kick(now) {
+            return None;
+        }
+        let period = self
+            .params
+            .map_or(0, |params| params.nanos(params.period_bytes));
+        Some(now.saturating_add((period / 4).clamp(LOOK_MIN, LOOK_MAX)))
+    }
+
+    /// Whether the running stream sees its next message only if the driver kicks for it.
+    pub fn wants_kick(&self, now: Nanos) -> bool {
+        self.dry_since.is_some_and(|since| {
+            let buffer = self
+                .params
+                .map_or(0, |params| params.nanos(params.buffer_bytes));
+            now.saturating_sub(since) >= buffer.clamp(PATIENCE_MIN, PATIENCE_MAX)
+        })
     }
 
     /// Lets the clock run.
@@ -136,6 +185,7 @@ impl Pcm {
     /// # Errors
     /// The host does not start.
     pub fn start(&mut self, host: &mut dyn Host, now: Nanos) -> Result<(), HostError> {
+        self.dry_since = None;
         host.start(self.id, now)
     }
 

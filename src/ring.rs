@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryMmap};
@@ -13,6 +13,21 @@ pub const MAX_SIZE: u16 = 1024;
 
 /// `VRING_USED_F_NO_NOTIFY`
 const NO_NOTIFY: u16 = 1;
+
+/// How far ahead of the driver an avail_event is that asks for no kick: half of the index space, so
+/// that neither a driver that has just added messages nor one that the device overtakes meets it.
+const FAR: u16 = 1 << 15;
+
+/// What the used ring tells the driver about kicks, so that it is written only when it changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Notice {
+    /// Nobody knows: the ring is new, or was somebody else's for a while.
+    Unknown,
+    /// The driver kicks for the message with this index.
+    Wanted(u16),
+    /// The driver kicks for none, said when this was the index of the next message.
+    Unwanted(u16),
+}
 
 /// Everything that makes a ring.
 #[derive(Debug)]
@@ -56,6 +71,7 @@ pub struct Ring {
     enabled: bool,
     broken: bool,
     unannounced: bool,
+    notice: Notice,
     kick: Option<File>,
     call: Option<File>,
     err: Option<File>,
@@ -87,6 +103,7 @@ impl Ring {
             enabled: setup.enabled,
             broken: false,
             unannounced: false,
+            notice: Notice::Unknown,
             kick: setup.kick,
             call: setup.call,
             err: setup.err,
@@ -117,6 +134,7 @@ impl Ring {
     /// Goes on with the eventfds of a new connection.
     pub fn adopt(&mut self, setup: Setup) {
         self.enabled = setup.enabled;
+        self.notice = Notice::Unknown;
         self.kick = setup.kick;
         self.err = setup.err;
         // A frontend may name the eventfd for interrupts later; until then the old one is right.
@@ -133,11 +151,15 @@ impl Ring {
     /// SET_VRING_ENABLE.
     pub fn set_enabled(&mut self, enabled: bool) {
         self.enabled = enabled;
+        self.notice = Notice::Unknown;
     }
 
-    /// The eventfd that the driver kicks.
+    /// The eventfd that the driver kicks; `None` while it is not to kick. A driver that kicks
+    /// nevertheless does not wake anybody.
     pub fn kick(&self) -> Option<&File> {
-        self.kick.as_ref()
+        self.kick
+            .as_ref()
+            .filter(|_| matches!(self.notice, Notice::Wanted(_)))
     }
 
     /// Forgets a kick that has been seen.
@@ -179,6 +201,7 @@ impl Ring {
             Ok(mut chains) => Ok(chains.next()),
             Err(error) => {
                 self.broken = true;
+                self.notice = Notice::Unknown;
                 if let Some(mut err) = self.err.as_ref() {
                     let _ = err.write(&1u64.to_ne_bytes());
                 }
@@ -221,20 +244,36 @@ impl Ring {
         if self.broken || !self.enabled {
             return false;
         }
-        if wanted {
-            return self.queue.enable_notification(memory).unwrap_or(false);
+        let next = self.queue.next_avail();
+        if !wanted {
+            self.deafen(memory, next);
+            return false;
         }
-        // An avail_event that lies behind asks for a kick 65535 messages from now.
+        if self.notice == Notice::Wanted(next) {
+            // Whatever came since has brought a kick.
+            return false;
+        }
+        self.notice = Notice::Wanted(next);
+        self.queue.enable_notification(memory).unwrap_or(false)
+    }
+
+    fn deafen(&mut self, memory: &GuestMemoryMmap, next: u16) {
+        // Said again long before the driver has come half of the way to the index.
+        if let Notice::Unwanted(since) = self.notice
+            && next.wrapping_sub(since) < FAR / 2
+        {
+            return;
+        }
+        self.notice = Notice::Unwanted(next);
         let size = u64::from(self.queue.size());
         let (value, offset) = if self.queue.event_idx_enabled() {
-            (self.queue.next_avail().wrapping_sub(1), 4 + 8 * size)
+            (next.wrapping_add(FAR), 4 + 8 * size)
         } else {
             (NO_NOTIFY, 0)
         };
         if let Some(at) = GuestAddress(self.queue.used_ring()).checked_add(offset) {
+            // A driver that does not see it at once kicks once more than it needs to.
             let _ = memory.store(value.to_le(), at, Ordering::Relaxed);
         }
-        fence(Ordering::SeqCst);
-        false
     }
 }

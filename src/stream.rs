@@ -114,6 +114,12 @@ impl Params {
         (u32::from(self.format.bytes) * u32::from(self.channels)).max(1)
     }
 
+    /// The time that `bytes` bytes of samples take, in nanoseconds.
+    pub fn nanos(&self, bytes: u32) -> u64 {
+        let rate = u64::from(self.rate.max(1));
+        u64::from(bytes / self.frame_bytes()) * 1_000_000_000 / rate
+    }
+
     /// Frames of one period, at least 1.
     #[cfg(feature = "alsa")]
     pub fn period_frames(&self) -> u64 {

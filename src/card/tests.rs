@@ -168,7 +168,6 @@ impl Bench {
 
     fn wake(&mut self) {
         self.card.serve(self.time);
-        self.card.listen();
     }
 
     fn deadline(&mut self) -> Option<u64> {
@@ -185,7 +184,7 @@ impl Bench {
     /// Queues a chain of (address, length, writable); returns its first descriptor.
     fn add(&mut self, queue: usize, chain: &[(u64, u32, bool)]) -> u16 {
         let [desc, avail, _] = place(queue);
-        let first = (self.added[queue] * 4) % SIZE;
+        let first = self.added[queue].wrapping_mul(4) % SIZE;
         for (index, (address, length, writable)) in (0u16..).zip(chain) {
             let last = usize::from(index) + 1 == chain.len();
             let flags = u16::from(!last) | if *writable { 2 } else { 0 };
@@ -330,7 +329,6 @@ fn a_message_comes_back_when_it_has_been_heard_not_when_it_was_copied() {
     bench.at(20);
     assert_eq!(bench.used(QUEUE_TX), [(second, 8)]);
     assert_eq!(bench.played(), [[1; 960], [2; 960]].concat());
-    assert_eq!(bench.deadline(), None);
 }
 
 #[test]
@@ -348,7 +346,7 @@ fn what_the_driver_still_changes_in_a_queued_message_is_heard() {
 }
 
 #[test]
-fn no_kick_is_wanted_while_messages_are_held_and_one_when_they_run_out() {
+fn a_running_stream_is_looked_after_by_its_clock_until_its_driver_has_been_away_for_a_buffer() {
     let mut bench = Bench::new();
     assert!(bench.would_kick(QUEUE_TX));
     bench.prepare(0);
@@ -361,10 +359,73 @@ fn no_kick_is_wanted_while_messages_are_held_and_one_when_they_run_out() {
         bench.play(3);
         assert!(!bench.would_kick(QUEUE_TX), "period {period}");
     }
+    // The last of the sound ends at 1010; the driver is late.
     bench.at(1000);
-    bench.at(1010);
+    for late in [1010, 1013, 1016, 1049] {
+        bench.at(late);
+        assert!(!bench.would_kick(QUEUE_TX), "{late} ms");
+        assert_eq!(bench.deadline(), Some(late + 3), "a quarter of a period");
+    }
+    bench.play(4);
+    bench.at(1049);
+    assert_eq!(
+        bench.deadline(),
+        Some(1059),
+        "its sound begins as soon as it is seen"
+    );
+    bench.at(1059);
+    assert_eq!(bench.used(QUEUE_TX).len(), 102);
+    // The driver does not come any more: a buffer is 40 ms.
+    bench.at(1098);
+    assert!(!bench.would_kick(QUEUE_TX));
+    bench.at(1099);
     assert!(bench.would_kick(QUEUE_TX));
-    assert_eq!(bench.used(QUEUE_TX).len(), 101);
+    assert_eq!(bench.deadline(), None, "an open stream costs nothing");
+    bench.play(5);
+    bench.at(1200);
+    assert!(!bench.would_kick(QUEUE_TX));
+    bench.at(1210);
+    assert_eq!(bench.used(QUEUE_TX).len(), 1);
+}
+
+#[test]
+fn short_and_long_buffers_are_looked_after_within_bounds() {
+    for (period, look, patience) in [(96, 1, 20), (96 * 80, 4, 320), (96 * 800, 4, 1000)] {
+        let mut bench = Bench::new();
+        let format = u32::from_le_bytes([1, 5, 7, 0]);
+        let params = [0x101, 0, 4 * period, period, 0, format];
+        assert_eq!(bench.request(&params), OK);
+        assert_eq!(bench.request(&[0x102, 0]), OK);
+        assert_eq!(bench.request(&[0x104, 0]), OK);
+        assert_eq!(bench.deadline(), Some(look), "period of {period} bytes");
+        bench.at(patience - 1);
+        assert!(!bench.would_kick(QUEUE_TX), "period of {period} bytes");
+        bench.at(patience);
+        assert!(bench.would_kick(QUEUE_TX), "period of {period} bytes");
+        assert_eq!(bench.deadline(), None);
+    }
+}
+
+#[test]
+fn a_driver_that_never_reads_what_is_asked_of_it_is_not_asked_to_kick_in_a_whole_round() {
+    let mut bench = Bench::new();
+    bench.prepare(0);
+    bench.play(1);
+    assert_eq!(bench.request(&[0x104, 0]), OK);
+    let [_, _, used] = place(QUEUE_TX);
+    let asked = used + 4 + 8 * u64::from(SIZE);
+    // One and a half times round the index, with the driver's rule for a kick.
+    for message in 0..98_304u64 {
+        bench.next_buffer = 0x1_0000;
+        bench.play(1);
+        let (event, new) = (bench.word(asked), bench.added[QUEUE_TX]);
+        assert!(
+            new.wrapping_sub(event).wrapping_sub(1) >= 1,
+            "message {message}"
+        );
+        bench.at((message + 1) * 10);
+        bench.used(QUEUE_TX);
+    }
 }
 
 #[test]
@@ -619,6 +680,8 @@ fn without_event_idx_a_flag_keeps_the_driver_from_kicking() {
     assert_eq!(bench.calls(QUEUE_TX), 1);
     bench.at(20);
     assert_eq!(bench.calls(QUEUE_TX), 1);
+    assert!(!bench.would_kick(QUEUE_TX));
+    bench.at(60);
     assert!(bench.would_kick(QUEUE_TX));
 }
 

@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use crate::device::Device;
-use crate::driver::{Buffer, Used, Virtqueue};
+use crate::driver::{Buffer, LIMIT, Used, Virtqueue};
 use crate::frontend::{EVENT_IDX, Frontend, INDIRECT_DESC, VERSION_1};
 use crate::memory::SharedMemory;
 
@@ -231,6 +232,15 @@ impl Card {
     /// Kicks a queue, if the device wants that.
     pub fn kick(&mut self, queue: usize) {
         self.queues[queue].kick();
+    }
+
+    /// Waits for something that the device does by itself.
+    pub fn wait_until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        let end = Instant::now() + LIMIT;
+        while !condition(self) {
+            assert!(Instant::now() < end, "not within the limit: {what}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Waits for the next I/O message to come back.

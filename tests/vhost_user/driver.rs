@@ -192,17 +192,25 @@ impl Virtqueue {
 
     /// Kicks if the device wants that (2.7.10).
     pub fn kick(&mut self) {
+        let old = std::mem::replace(&mut self.kicked_index, self.avail_index);
+        if self.wants_kick(old, self.avail_index) {
+            self.kick_anyway();
+        }
+    }
+
+    /// Whether the device wants to be kicked for the next message.
+    pub fn listens(&self) -> bool {
+        self.wants_kick(self.avail_index, self.avail_index.wrapping_add(1))
+    }
+
+    /// Whether the device wants to be kicked when the index has gone from `old` to `new`.
+    fn wants_kick(&self, old: u16, new: u16) -> bool {
         fence(Ordering::SeqCst);
-        let (old, new) = (self.kicked_index, self.avail_index);
-        self.kicked_index = new;
-        let wanted = if self.event_idx {
+        if self.event_idx {
             let event = self.memory.load16(self.used + 4 + 8 * u64::from(self.size));
             new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
         } else {
             self.memory.load16(self.used) & 1 == 0
-        };
-        if wanted {
-            self.kick_anyway();
         }
     }
 

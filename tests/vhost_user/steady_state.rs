@@ -44,22 +44,78 @@ fn a_running_stream_that_holds_messages_wants_no_kick() {
     }
 }
 
+/// A buffer of a second: so long the device looks for a late driver by itself.
+const PATIENT: Params = Params {
+    buffer_bytes: 8000,
+    period_bytes: 80,
+    ..SMALL
+};
+
 #[test]
-fn a_stream_that_ran_dry_wants_to_be_kicked_again() {
+fn a_driver_that_is_late_is_found_without_a_kick() {
+    for features in [0, EVENT_IDX] {
+        let device = Device::null();
+        let mut card = Card::attach_with(&device, [256; 4], features);
+        for stream in [0, 1] {
+            card.prepare(stream, &PATIENT);
+            card.must(START, stream);
+        }
+        let before = [TX, RX].map(|queue| card.queues[queue].kicks);
+        for _ in 0..10 {
+            assert!(!card.queues[TX].listens() && !card.queues[RX].listens());
+            let heads = (card.queue_playback(0, &[1; 80]), card.queue_capture(1, 80));
+            card.kick(TX);
+            card.kick(RX);
+            card.completion(TX).expect_played(heads.0);
+            card.completion(RX).expect_captured(heads.1, 80);
+        }
+        let after = [TX, RX].map(|queue| card.queues[queue].kicks);
+        assert_eq!(after, before);
+        card.close(0);
+        card.close(1);
+    }
+}
+
+#[test]
+fn a_driver_that_stays_away_is_listened_for() {
+    for features in [0, EVENT_IDX] {
+        let device = Device::null();
+        let mut card = Card::attach_with(&device, [256; 4], features);
+        for stream in [0, 1] {
+            card.prepare(stream, &SMALL);
+            card.must(START, stream);
+        }
+        for queue in [TX, RX, TX, RX] {
+            card.wait_until("the device listens", |card| card.queues[queue].listens());
+            let before = card.queues[queue].kicks;
+            if queue == TX {
+                let head = card.queue_playback(0, &[1; 80]);
+                card.kick(TX);
+                card.completion(TX).expect_played(head);
+            } else {
+                let head = card.queue_capture(1, 80);
+                card.kick(RX);
+                card.completion(RX).expect_captured(head, 80);
+            }
+            assert_eq!(card.queues[queue].kicks, before + 1);
+        }
+        card.close(0);
+        card.close(1);
+    }
+}
+
+#[test]
+fn a_driver_that_kicks_nevertheless_does_no_harm() {
     for features in [0, EVENT_IDX] {
         let device = Device::null();
         let mut card = Card::attach_with(&device, [256; 4], features);
         card.prepare(0, &SMALL);
+        let heads: Vec<_> = (0..20).map(|_| card.queue_playback(0, &[1; 80])).collect();
+        card.kick(TX);
         card.must(START, 0);
-        for _ in 0..5 {
-            let head = card.queue_playback(0, &[1; 8]);
-            let before = card.queues[TX].kicks;
-            card.kick(TX);
-            assert_eq!(card.queues[TX].kicks, before + 1);
+        for head in heads {
+            card.queues[TX].kick_anyway();
             card.completion(TX).expect_played(head);
-            // It says that it listens when it goes to sleep.
-            card.pcm_infos(2);
-            card.pcm_infos(2);
         }
         card.close(0);
     }
