@@ -27,6 +27,8 @@ pub struct Description {
 /// A stream, which is a substream of a PCM device in ALSA.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stream {
+    /// What people call it.
+    pub name: Option<String>,
     /// Where its samples go.
     pub direction: Direction,
     /// Number of the ALSA PCM device. Streams of one number and direction are its substreams.
@@ -47,6 +49,7 @@ impl Stream {
     /// A stream that offers all that its host has.
     pub fn new(direction: Direction, device: u32, host: StreamHost) -> Self {
         Self {
+            name: None,
             direction,
             device,
             host,
@@ -56,6 +59,20 @@ impl Stream {
             channel_maps: None,
         }
     }
+
+    /// What the log calls it, with the virtio stream id.
+    pub fn label(&self, id: usize) -> String {
+        match &self.name {
+            Some(name) => format!("stream {id} ({name})"),
+            None => format!("stream {id}"),
+        }
+    }
+}
+
+/// What the log calls each stream.
+pub fn labels(streams: &[Stream]) -> Vec<String> {
+    let streams = streams.iter().enumerate();
+    streams.map(|(id, stream)| stream.label(id)).collect()
 }
 
 /// `count` equal streams: the substreams of a device. Those that write a file get one each:

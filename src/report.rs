@@ -28,29 +28,32 @@ pub enum Report {
     PollFailed(std::io::Error),
 }
 
-/// Writes what the audio thread reports.
-pub fn write_log(reports: &Receiver<Report>) {
+/// Writes what the audio thread reports; `labels` name the streams.
+pub fn write_log(reports: &Receiver<Report>, labels: &[String]) {
+    let label = |stream: usize| labels.get(stream).map_or("stream", String::as_str);
     for report in reports {
         match report {
             Report::Configured(stream, params) => log::info!(
-                "stream {stream}: {:?}, {} Hz, {} channels, period {}, buffer {} bytes",
+                "{}: {:?}, {} Hz, {} channels, period {}, buffer {} bytes",
+                label(stream),
                 params.format,
                 params.rate,
                 params.channels,
                 params.period_bytes,
                 params.buffer_bytes
             ),
-            Report::Started(stream) => log::info!("stream {stream}: started"),
+            Report::Started(stream) => log::info!("{}: started", label(stream)),
             Report::Stopped(stream, tally) if tally.gaps > 0 => log::warn!(
-                "stream {stream}: stopped after {} frames; {} gaps of {} frames in all",
+                "{}: stopped after {} frames; {} gaps of {} frames in all",
+                label(stream),
                 tally.frames,
                 tally.gaps,
                 tally.lost
             ),
             Report::Stopped(stream, tally) => {
-                log::info!("stream {stream}: stopped after {} frames", tally.frames);
+                log::info!("{}: stopped after {} frames", label(stream), tally.frames);
             }
-            Report::Failed(stream, error) => log::error!("stream {stream}: {error}"),
+            Report::Failed(stream, error) => log::error!("{}: {error}", label(stream)),
             Report::RingLost(queue, error) => {
                 log::error!("queue {queue} is not served any more: {error}");
             }

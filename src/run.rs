@@ -15,6 +15,7 @@ use crate::args::Args;
 use crate::audio::HostError;
 use crate::card::Card;
 use crate::card_file::{self, CardFileError};
+use crate::description;
 use crate::device::{Device, DeviceError};
 use crate::inherited;
 use crate::report;
@@ -43,10 +44,10 @@ pub enum RunError {
     #[error("{0} does nothing with --host {1}; see --help")]
     Misplaced(&'static str, &'static str),
     /// The description leaves nothing of what the host of a stream can do.
-    #[error("stream {stream}: {host} has none of the {what} {wanted}; it has {offered}")]
+    #[error("{stream}: {host} has none of the {what} {wanted}; it has {offered}")]
     NothingLeft {
-        /// Stream id.
-        stream: usize,
+        /// The stream's label.
+        stream: String,
         /// Its host.
         host: String,
         /// Formats, rates or numbers of channels.
@@ -106,7 +107,8 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     }
     let signals = Signals::register().map_err(|error| RunError::Wait("signals", error))?;
     let (reports, log) = sync_channel(REPORTS);
-    let logger = std::thread::spawn(move || report::write_log(&log));
+    let labels = description::labels(&description.streams);
+    let logger = std::thread::spawn(move || report::write_log(&log, &labels));
     let card = Card::new(Box::new(host), &description, reports);
     let offer = Offer {
         config: card.config_space(),

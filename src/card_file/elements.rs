@@ -6,7 +6,7 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::streams::number;
-use super::tables::{ControlTable, ElementTable, JackTable, Kind};
+use super::tables::{ControlTable, ElementTable, JackTable, Kind, StreamRef};
 use super::{Fault, MAX_ITEMS};
 use crate::description::{
     self, Control, ControlKind, HostElement, Jack, JackKind, Stream, USUAL_RANGE,
@@ -114,7 +114,7 @@ fn control(
     streams: &[Stream],
     ranges: &[Range<usize>],
 ) -> Result<Control, Fault> {
-    let chosen = chosen_streams(table, ranges)?;
+    let chosen = chosen_streams(table, streams, ranges)?;
     let direction = direction(table, streams, &chosen)?;
     let acts_on = match table.streams {
         Some(_) => chosen,
@@ -134,8 +134,12 @@ fn control(
     })
 }
 
-/// The streams of the tables that are named by number.
-fn chosen_streams(table: &ControlTable, ranges: &[Range<usize>]) -> Result<Vec<usize>, Fault> {
+/// The streams of the tables that are named.
+fn chosen_streams(
+    table: &ControlTable,
+    streams: &[Stream],
+    ranges: &[Range<usize>],
+) -> Result<Vec<usize>, Fault> {
     let Some(list) = &table.streams else {
         return Ok(Vec::new());
     };
@@ -146,22 +150,38 @@ fn chosen_streams(table: &ControlTable, ranges: &[Range<usize>]) -> Result<Vec<u
     }
     let mut chosen = Vec::new();
     for wanted in list.get_ref() {
-        let place = usize::try_from(*wanted.get_ref()).unwrap_or(usize::MAX);
-        let Some(range) = ranges.get(place) else {
+        let Some(range) = range_of(wanted.get_ref(), streams, ranges) else {
             let what = format!(
-                "there is no [[stream]] {}; they are counted from 0 to {}",
+                "there is no [[stream]] {}; they have names, or are counted from 0 to {}",
                 wanted.get_ref(),
                 ranges.len().saturating_sub(1)
             );
             return Err(Fault::new(wanted.span(), what));
         };
         if chosen.contains(&range.start) {
-            let what = format!("[[stream]] {place} is in the list already");
+            let what = format!("[[stream]] {} is in the list already", wanted.get_ref());
             return Err(Fault::new(wanted.span(), what));
         }
         chosen.extend(range.clone());
     }
     Ok(chosen)
+}
+
+/// The streams of one table.
+fn range_of<'a>(
+    wanted: &StreamRef,
+    streams: &[Stream],
+    ranges: &'a [Range<usize>],
+) -> Option<&'a Range<usize>> {
+    match wanted {
+        StreamRef::Number(number) => ranges.get(usize::try_from(*number).ok()?),
+        StreamRef::Name(name) => {
+            let id = streams
+                .iter()
+                .position(|stream| stream.name.as_ref() == Some(name))?;
+            ranges.iter().find(|range| range.contains(&id))
+        }
+    }
 }
 
 /// The direction that is said, or that of the chosen streams, or that of the name.

@@ -32,6 +32,7 @@ pub fn check(
         let what = "the card has no stream: describe at least one in a [[stream]] table";
         return Err(Fault::new(0..0, what));
     }
+    check_names(tables)?;
     check_files(tables, &streams, &ranges)?;
     check_cables(tables, &streams)?;
     Ok((streams, ranges))
@@ -52,6 +53,7 @@ fn substreams(table: &StreamTable, folder: &Path) -> Result<Vec<Stream>, Fault> 
         "a number of substreams",
     )?;
     let stream = Stream {
+        name: table.name.as_ref().map(|name| name.get_ref().clone()),
         formats: each(table.formats.as_ref(), |name| {
             pcm_format::parse_format(name)
         })?,
@@ -198,6 +200,29 @@ fn host(table: &StreamTable, folder: &Path) -> Result<StreamHost, Fault> {
             Ok(StreamHost::Alsa(pcm.get_ref().clone()))
         }
     }
+}
+
+/// A name is one line of text that no other table has.
+fn check_names(tables: &[Spanned<StreamTable>]) -> Result<(), Fault> {
+    let mut known: Vec<&str> = Vec::new();
+    for name in tables
+        .iter()
+        .filter_map(|table| table.get_ref().name.as_ref())
+    {
+        let text = name.get_ref().as_str();
+        if text.is_empty() || text.chars().any(char::is_control) {
+            return Err(Fault::new(
+                name.span(),
+                "a name is one line of text, and not empty",
+            ));
+        }
+        if known.contains(&text) {
+            let what = format!("another [[stream]] has the name \"{text}\" already");
+            return Err(Fault::new(name.span(), what));
+        }
+        known.push(text);
+    }
+    Ok(())
 }
 
 /// Two streams cannot write one file.

@@ -2,6 +2,7 @@
 //! The tables and keys of a card file, as they are written. Values that can be wrong know where they
 //! are.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -34,6 +35,7 @@ pub enum Controls {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct StreamTable {
+    pub name: Option<Spanned<String>>,
     pub direction: Direction,
     pub host: Spanned<Host>,
     pub pcm: Option<Spanned<String>>,
@@ -96,9 +98,29 @@ pub struct ControlTable {
     pub index: Option<Spanned<i64>>,
     pub kind: Spanned<Kind>,
     pub direction: Option<Spanned<Direction>>,
-    pub streams: Option<Spanned<Vec<Spanned<i64>>>>,
+    pub streams: Option<Spanned<Vec<Spanned<StreamRef>>>>,
     pub range_db: Option<Spanned<Vec<f64>>>,
     pub mixer: Option<ElementTable>,
+}
+
+/// A stream table, by its number from 0 or by its name.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "the number of a [[stream]] table, or its name in quotes"
+)]
+pub enum StreamRef {
+    Number(i64),
+    Name(String),
+}
+
+impl fmt::Display for StreamRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
 }
 
 /// What a control element does.

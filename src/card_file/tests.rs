@@ -59,6 +59,7 @@ fn every_key_of_a_stream_is_understood() {
         r#"
         controls = "none"
         [[stream]]
+        name = "the microphone"
         direction = "capture"
         host = "alsa"
         pcm = "hw:0,3"
@@ -71,6 +72,7 @@ fn every_key_of_a_stream_is_understood() {
         "#,
     );
     let stream = Stream {
+        name: Some("the microphone".to_owned()),
         formats: vec![pcm_format::S16, pcm_format::S24_3],
         rates: vec![44_100, 48_000],
         channels: Some((2, 6)),
@@ -117,6 +119,7 @@ fn controls_act_on_tables_of_streams() {
     let card = read(
         r#"
         [[stream]]
+        name = "music"
         direction = "playback"
         host = "null"
         substreams = 2
@@ -130,7 +133,7 @@ fn controls_act_on_tables_of_streams() {
         [[control]]
         name = "Music Playback Volume"
         kind = "volume"
-        streams = [0]
+        streams = ["music"]
         range-db = [-30, -0.5]
         [[control]]
         name = "Capture Source"
@@ -140,7 +143,7 @@ fn controls_act_on_tables_of_streams() {
         name = "Everything"
         index = 2
         kind = "mute"
-        direction = "playback"
+        streams = ["music", 2]
         "#,
     );
     let control = |name: &str, kind, direction, streams| Control {
@@ -343,6 +346,14 @@ fn two_streams_do_not_write_one_file() {
     let player = "[[stream]]\ndirection = 'playback'\nhost = 'file'\n";
     let text = format!("{player}file = 'a.wav'\nsubstreams = 2\n{player}file = 'a-2.wav'\n");
     is_wrong(&text, 9, &["a-2.wav", "[[stream]] 0"]);
+}
+
+#[test]
+fn names_of_streams_are_different_and_can_be_printed() {
+    is_wrong(&with("name = ''"), 4, &["not empty"]);
+    is_wrong(&with("name = \"a\\tb\""), 4, &["one line"]);
+    let twice = with("name = 'a'").repeat(2);
+    is_wrong(&twice, 8, &["\"a\" already"]);
 }
 
 #[test]

@@ -22,8 +22,11 @@ pub fn card(description: &Description, host: &mut dyn Host) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(
             text,
-            "stream {id}: {} device {}, substream {substream}: {}",
-            info.direction, info.device, stream.host
+            "{}: {} device {}, substream {substream}: {}",
+            stream.label(id),
+            info.direction,
+            info.device,
+            stream.host
         );
         let _ = writeln!(text, "    formats  {}", format_names(info.formats));
         let _ = writeln!(text, "    rates    {}", rate_names(info.rates));

@@ -166,7 +166,7 @@ fn narrow(id: usize, stream: &Stream, offered: PcmInfo) -> Result<PcmInfo, RunEr
         channels_max: offered.channels_max.min(most),
     };
     let nothing = |what, wanted, offered| RunError::NothingLeft {
-        stream: id,
+        stream: stream.label(id),
         host: stream.host.to_string(),
         what,
         wanted,

@@ -70,17 +70,17 @@ fn every_example_is_a_card() {
 #[test]
 fn a_card_is_printed_as_its_driver_would_find_it() {
     let folder = folder_with(
-        "[[stream]]\ndirection = 'playback'\nhost = 'null'\ndevice = 3\nsubstreams = 2\n\
+        "[[stream]]\nname = 'a'\ndirection = 'playback'\nhost = 'null'\ndevice = 3\nsubstreams = 2\n\
          formats = ['U8', 'FLOAT']\nrates = [8000]\nchannels = 2\n\
          [[jack]]\nkind = 'headphone'\nfollow = { card = 'hw:7', element = 'Headphone Jack' }\n",
     );
     let expected = "\
-stream 0: playback device 3, substream 0: null
+stream 0 (a): playback device 3, substream 0: null
     formats  U8 FLOAT_LE
     rates    8000
     channels 2
     maps     FL,FR
-stream 1: playback device 3, substream 1: null
+stream 1 (a): playback device 3, substream 1: null
     formats  U8 FLOAT_LE
     rates    8000
     channels 2
