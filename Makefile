@@ -72,6 +72,7 @@ install: ## install programs, man pages, udev rules and driver (PREFIX, DESTDIR,
 		install -Dm755 $(PROGRAM_DIR)/$$program $(DESTDIR)$(PREFIX)/bin/$$program || exit; \
 	done
 	@install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man1 build/man/*.1
+	@install -Dm644 -t $(DESTDIR)$(PREFIX)/share/doc/virtio-loopback/cards examples/cards/*.toml
 	@install -Dm644 -t $(DESTDIR)$(UDEVDIR) $(UDEV_RULES)
 	@install -Dm644 -t $(DESTDIR)$(PREFIX)/include/linux kernel-driver/include/uapi/linux/virtio_loopback.h
 	@rm -rf $(DESTDIR)$(DKMS_SOURCE)
@@ -102,7 +103,7 @@ uninstall: ## remove what make install put there
 	@rm -f $(addprefix $(DESTDIR)$(PREFIX)/share/man/man1/,$(addsuffix *.1,$(PROGRAMS)))
 	@rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(PROGRAMS)) $(addprefix $(DESTDIR)$(UDEVDIR)/,$(notdir $(UDEV_RULES)))
 	@rm -f $(DESTDIR)$(PREFIX)/include/linux/virtio_loopback.h
-	@rm -rf $(DESTDIR)$(DKMS_SOURCE)
+	@rm -rf $(DESTDIR)$(DKMS_SOURCE) $(DESTDIR)$(PREFIX)/share/doc/virtio-loopback
 	@test -n "$(DESTDIR)" || { rm -f /lib/modules/$(KVER)/updates/virtio_loopback.ko; depmod $(KVER); }
 
 clean: ## remove what was built here

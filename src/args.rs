@@ -20,6 +20,14 @@ Examples:
   What is played is captured:
     vhost-user-sound --socket-path /run/loop.sock --host loop
 
+  Two PCM devices, each on a sound card of its own:
+    vhost-user-sound --socket-path /run/two.sock --host alsa \\
+        --playback-device hw:0,0 --playback-device hw:1,0
+
+  A card from a file; how it would look:
+    vhost-user-sound --socket-path /run/studio.sock --card studio.toml
+    vhost-user-sound --check --card studio.toml
+
 Log: warnings and errors by default; -v for streams, -vv for everything, or RUST_LOG.";
 
 /// A virtio sound device in a process of its own, served over vhost-user.

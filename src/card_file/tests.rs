@@ -448,3 +448,40 @@ fn a_file_that_cannot_be_read_is_named() {
     std::fs::write(&path, [0xff, 0xfe]).unwrap();
     assert!(load(&path).unwrap_err().to_string().contains("card.toml: "));
 }
+
+/// What the refusal of a key that does not exist says that there is.
+fn known_keys(text: &str) -> Vec<String> {
+    let what = parse(text, Path::new("")).unwrap_err().what;
+    let names = what.split('`').skip(3).step_by(2);
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_manual_has_every_key_of_every_table_and_no_other() {
+    let manual = include_str!("manual.roff").replace("\\-", "-");
+    let section = |title: &str| {
+        let rest = manual.split(&format!(".SS \"{title}\"\n")).nth(1).unwrap();
+        rest.split("\n.SS").next().unwrap()
+    };
+    for table in ["[[stream]]", "[[control]]", "[[jack]]"] {
+        let mut keys = known_keys(&format!("{table}\nnothing = 1"));
+        let entries = section(table).split(".TP\n.BR ").skip(1);
+        let mut described: Vec<_> = entries
+            .map(|entry| entry.split(' ').next().unwrap().to_owned())
+            .collect();
+        keys.sort();
+        described.sort();
+        assert_eq!(keys, described, "{table}");
+    }
+    let mixer = known_keys(&control_with("mixer = { nothing = 1 }"));
+    assert_eq!(mixer.len(), 3);
+    for key in mixer {
+        assert!(
+            section("[[control]]").contains(&format!("{key} = ")),
+            "{key}"
+        );
+    }
+    for (_, name) in JackKind::ALL {
+        assert!(section("[[jack]]").contains(name), "{name}");
+    }
+}

@@ -10,14 +10,31 @@ mod args;
 #[path = "../../src/pcm_format.rs"]
 mod pcm_format;
 
+use std::io::{Error, Write};
 use std::path::PathBuf;
 
 use clap::CommandFactory;
+use clap_mangen::Man;
+
+/// The section on card files, and the file that it ends with.
+const CARD_FILES: &str = include_str!("../../src/card_file/manual.roff");
+const EXAMPLE: &str = include_str!("../../examples/cards/studio.toml");
 
 fn main() -> std::io::Result<()> {
     let folder = std::env::args_os().nth(1).map(PathBuf::from);
-    let folder =
-        folder.ok_or_else(|| std::io::Error::other("usage: vhost-user-sound-man FOLDER"))?;
+    let folder = folder.ok_or_else(|| Error::other("usage: vhost-user-sound-man FOLDER"))?;
     std::fs::create_dir_all(&folder)?;
-    clap_mangen::generate_to(args::Args::command(), folder)
+    let man = Man::new(args::Args::command());
+    let mut page = Vec::new();
+    man.render(&mut page)?;
+    write!(page, "{CARD_FILES}.PP\n.nf\n{}.fi\n", literal(EXAMPLE))?;
+    std::fs::write(folder.join(man.get_filename()), page)
+}
+
+/// Text that the formatter leaves as it is.
+fn literal(text: &str) -> String {
+    let lines = text.lines().filter(|line| !line.contains("SPDX"));
+    let escaped = lines.map(|line| line.replace('\\', "\\e").replace('-', "\\-"));
+    // A line that starts with a dot or a quote would be an order.
+    escaped.map(|line| format!("\\&{line}\n")).collect()
 }
