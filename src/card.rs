@@ -12,7 +12,9 @@ use crate::channel_map;
 use crate::control::{self, Change, Verdict};
 use crate::control_elements::Elements;
 use crate::description::Description;
+use crate::events::{Events, Notice, Step};
 use crate::exchange::Exchange;
+use crate::jack;
 use crate::memory::Memory;
 use crate::message::{Arrival, Decoder};
 use crate::pcm::{Pcm, Tally};
@@ -20,8 +22,8 @@ use crate::report::Report;
 use crate::ring::{MAX_SIZE, Ring};
 use crate::stream::{Event, State};
 use crate::wire::{
-    self, CHMAP_INFO_SIZE, Chmap, Direction, F_CTLS, PCM_INFO_SIZE, PcmInfo, QUEUE_CONTROL,
-    QUEUE_RX, QUEUE_TX, QUEUES, Request, Status,
+    self, CHMAP_INFO_SIZE, CTL_EVT_VALUE, Chmap, Direction, F_CTLS, JackInfo, PCM_INFO_SIZE,
+    PcmInfo, QUEUE_CONTROL, QUEUE_EVENT, QUEUE_RX, QUEUE_TX, QUEUES, Request, Status,
 };
 
 /// The queue of a direction's messages.
@@ -37,6 +39,8 @@ pub struct Card {
     pub(crate) host: Box<dyn Host>,
     infos: Vec<PcmInfo>,
     chmaps: Vec<Chmap>,
+    jacks: Vec<JackInfo>,
+    pub(crate) events: Events,
     pub(crate) pcms: Vec<Pcm>,
     pub(crate) rings: [Option<Ring>; QUEUES],
     pub(crate) memory: Option<Arc<Memory>>,
@@ -61,6 +65,9 @@ impl Card {
         let infos = host.streams().to_vec();
         let chmaps = channel_map::of_card(&description.streams, &infos);
         let elements = Elements::new(&description.controls, &infos);
+        let jacks: Vec<_> = description.jacks.iter().map(jack::describe).collect();
+        let plugged = jacks.iter().map(|jack| jack.connected);
+        let events = Events::new(plugged, infos.len(), elements.len());
         let pcms = infos
             .iter()
             .enumerate()
@@ -76,6 +83,8 @@ impl Card {
             host,
             infos,
             chmaps,
+            jacks,
+            events,
             pcms,
             rings: Default::default(),
             memory: None,
@@ -96,6 +105,7 @@ impl Card {
     /// The configuration space, which does not change.
     pub fn config_space(&self) -> [u8; 16] {
         wire::config_space(
+            self.jacks.len() as u32,
             self.infos.len() as u32,
             self.chmaps.len() as u32,
             self.elements.len() as u32,
@@ -142,8 +152,12 @@ impl Card {
                 if pcm.state == State::Running && !self.suspended {
                     pcm.serve(&mut *self.host, memory, ring, now);
                 }
+                if pcm.take_xrun() {
+                    self.events.tell(Notice::Xrun { stream: pcm.id });
+                }
             }
         }
+        self.tell_driver(memory, now);
         // Before the driver hears of anything: it does not kick for its answer to that.
         let waiting = self.listen(memory, now);
         for ring in self.rings.iter_mut().flatten() {
@@ -173,7 +187,31 @@ impl Card {
         self.pcms
             .iter()
             .filter_map(|pcm| pcm.deadline(host, now))
+            .chain(self.events.deadline(now))
             .min()
+    }
+
+    /// Takes note of news, and has the driver told at the end of this wake-up, or as soon as it can
+    /// be told.
+    pub fn tell(&mut self, notice: Notice) {
+        if let Notice::Jack { id, plugged } = notice
+            && let Some(jack) = self.jacks.get_mut(id)
+        {
+            jack.connected = plugged;
+        }
+        self.events.tell(notice);
+    }
+
+    /// Writes what is to be told into the room that the driver has for it, and interrupts it.
+    fn tell_driver(&mut self, memory: &GuestMemoryMmap, now: Nanos) {
+        let Some(Some(ring)) = self.rings.get_mut(QUEUE_EVENT) else {
+            return;
+        };
+        let delivered = self.events.deliver(ring, memory, now);
+        ring.announce(memory);
+        if let Err(error) = delivered {
+            self.report(Report::RingLost(QUEUE_EVENT, error));
+        }
     }
 
     /// Lets the driver kick where nothing else wakes the card in time: while streams run, their
@@ -183,6 +221,8 @@ impl Card {
         for (queue, ring) in self.rings.iter_mut().enumerate() {
             let wanted = match queue {
                 QUEUE_CONTROL => true,
+                // The Linux driver fills this queue without a kick, but kicks for what it puts back.
+                QUEUE_EVENT => self.events.needs_room(),
                 QUEUE_TX | QUEUE_RX => {
                     let streams = || {
                         self.pcms.iter().filter(|pcm| {
@@ -271,6 +311,9 @@ impl Card {
                 Ok(Some(chain)) => {
                     self.exchange.read(chain);
                     let status = self.answer_request(memory, now);
+                    // The Linux driver tells nobody of what it has changed itself: the event does,
+                    // and has to be there before the request is done.
+                    self.tell_driver(memory, now);
                     let items = if status == Status::Ok {
                         &self.items[..]
                     } else {
@@ -292,6 +335,15 @@ impl Card {
     }
 
     fn answer_request(&mut self, memory: &GuestMemoryMmap, now: Nanos) -> Status {
+        let step = self.exchange.request().as_ref().and_then(Step::of);
+        let status = self.judge_request(memory, now);
+        if let Some(step) = step.filter(|_| status == Status::Ok) {
+            self.events.heard(step, now);
+        }
+        status
+    }
+
+    fn judge_request(&mut self, memory: &GuestMemoryMmap, now: Nanos) -> Status {
         self.items.clear();
         // Longer responses than that are refused rather than allocated.
         let room = self.exchange.room().min(self.items.capacity());
@@ -308,6 +360,7 @@ impl Card {
             request,
             &self.infos,
             &self.chmaps,
+            &self.jacks,
             |stream| pcms.get(stream).map(|pcm| pcm.state),
             room,
             &mut self.items,
@@ -323,7 +376,11 @@ impl Card {
     }
 
     /// The values of an element are others now.
-    fn element_has_changed(&mut self, _element: usize) {
+    fn element_has_changed(&mut self, element: usize) {
+        self.tell(Notice::Control {
+            id: element,
+            mask: CTL_EVT_VALUE,
+        });
         let elements = &self.elements;
         for pcm in &mut self.pcms {
             let id = pcm.id;
@@ -362,6 +419,7 @@ impl Card {
             Event::Start => {
                 pcm.tally = Tally::default();
                 pcm.gain.settle();
+                self.events.forget_xrun(pcm.id);
                 if let Some(ring) = &mut ring {
                     pcm.serve(host, memory, ring, now);
                 }

@@ -3,7 +3,7 @@
 //! checked here and carried out by the device.
 
 use crate::stream::{Event, Params, State};
-use crate::wire::{self, Chmap, HEADER_SIZE, PcmInfo, Query, Request, Status};
+use crate::wire::{self, Chmap, HEADER_SIZE, JackInfo, PcmInfo, Query, Request, Status};
 
 /// A checked change of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,7 @@ pub fn judge(
     request: Option<Request<'_>>,
     streams: &[PcmInfo],
     chmaps: &[Chmap],
+    jacks: &[JackInfo],
     state: impl Fn(usize) -> Option<State>,
     room: usize,
     items: &mut Vec<u8>,
@@ -46,14 +47,18 @@ pub fn judge(
     };
     match request {
         None => Verdict::Answer(Status::BadMessage),
-        Some(Request::JackInfo(query)) => Verdict::Answer(list::<()>(
-            query,
-            &[],
-            wire::JACK_INFO_SIZE,
-            room,
-            items,
-            |(), _| (),
-        )),
+        Some(Request::JackInfo(query)) => {
+            let size = wire::JACK_INFO_SIZE;
+            Verdict::Answer(list(query, jacks, size, room, items, JackInfo::encode))
+        }
+        Some(Request::JackRemap(id)) => {
+            let known = usize::try_from(id).is_ok_and(|id| id < jacks.len());
+            Verdict::Answer(if known {
+                Status::NotSupported
+            } else {
+                Status::BadMessage
+            })
+        }
         Some(Request::PcmInfo(query)) => {
             let size = wire::PCM_INFO_SIZE;
             Verdict::Answer(list(query, streams, size, room, items, PcmInfo::encode))
@@ -149,6 +154,13 @@ mod tests {
             ..STREAM
         },
     ];
+    const JACK: JackInfo = JackInfo {
+        device: 0,
+        defconf: 0x2020_0000,
+        caps: 4,
+        connected: true,
+    };
+
     fn ask(request: Option<Request>, room: usize) -> (Verdict, Vec<u8>) {
         let mut items = Vec::new();
         let state = |stream| (stream < 2).then_some(State::Prepared);
@@ -157,7 +169,15 @@ mod tests {
             direction: Direction::Playback,
             positions: vec![3, 4],
         };
-        let verdict = judge(request, &STREAMS, &[chmap], state, room, &mut items);
+        let verdict = judge(
+            request,
+            &STREAMS,
+            &[chmap],
+            &[JACK],
+            state,
+            room,
+            &mut items,
+        );
         (verdict, items)
     }
 
@@ -174,6 +194,16 @@ mod tests {
         assert_eq!((verdict, items.len()), (Verdict::Answer(Status::Ok), 40));
         let (verdict, items) = ask(Some(Request::ChmapInfo(query(0, 1, 24))), 100);
         assert_eq!((verdict, items.len()), (Verdict::Answer(Status::Ok), 24));
+        let (verdict, items) = ask(Some(Request::JackInfo(query(0, 1, 24))), 28);
+        assert_eq!((verdict, items.len()), (Verdict::Answer(Status::Ok), 24));
+        assert_eq!(items[16], 1);
+    }
+
+    #[test]
+    fn jacks_cannot_be_remapped() {
+        let (known, unknown) = (Request::JackRemap(0), Request::JackRemap(1));
+        assert_eq!(ask(Some(known), 4).0, Verdict::Answer(Status::NotSupported));
+        assert_eq!(ask(Some(unknown), 4).0, Verdict::Answer(Status::BadMessage));
     }
 
     #[test]
@@ -186,7 +216,8 @@ mod tests {
             Request::PcmInfo(query(0, 1, 31)),
             Request::PcmInfo(query(0, 2, u32::MAX)),
             Request::ChmapInfo(query(1, 1, 24)),
-            Request::JackInfo(query(0, 1, 24)),
+            Request::JackInfo(query(1, 1, 24)),
+            Request::JackInfo(query(0, 2, 24)),
         ];
         for request in wrong {
             let (verdict, items) = ask(Some(request), 4096);

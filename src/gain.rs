@@ -258,6 +258,7 @@ mod tests {
             channels,
             buffer_bytes: 0,
             period_bytes: 0,
+            features: 0,
         }
     }
 

@@ -54,6 +54,7 @@ impl Card {
             } else {
                 self.resume(now);
             }
+            self.events.driver_started(base == 0, now);
             self.suspended = false;
         }
         if let Some(place) = self.rings.get_mut(queue) {

@@ -9,12 +9,14 @@ use crate::gain::Gain;
 use crate::ring::Ring;
 use crate::stream::{Params, State};
 use crate::transfer::Lane;
-use crate::wire::{Direction, PcmInfo, Status};
+use crate::wire::{self, Direction, PcmInfo, Status};
 
 /// How often a running stream that holds no message looks for one, a quarter of a period within
 /// these bounds: late sound is not made much later, and a wake-up costs some ten microseconds.
 const LOOK_MIN: Nanos = 500_000;
 const LOOK_MAX: Nanos = 4_000_000;
+/// How often it looks when it has lost its patience and its driver will not kick.
+const LOOK_IDLE: Nanos = 10_000_000;
 /// How long it looks: the time of its buffer, but as long as a scheduler may make a program late
 /// that is not late itself, and not for ever.
 const PATIENCE_MIN: Nanos = 20_000_000;
@@ -41,12 +43,15 @@ impl Tally {
         }
     }
 
-    fn copied(&mut self, frames: u64) {
-        if self.open > 0 {
+    /// Returns whether a hole ends here.
+    fn copied(&mut self, frames: u64) -> bool {
+        let hole = self.open > 0;
+        if hole {
             self.gaps += 1;
             self.lost += std::mem::take(&mut self.open);
         }
         self.frames += frames;
+        hole
     }
 }
 
@@ -68,6 +73,8 @@ pub struct Pcm {
     pub gain: Gain,
     /// Since when it runs without holding a message.
     dry_since: Option<Nanos>,
+    /// Sound had a hole, and nobody has been told.
+    xrun: bool,
 }
 
 impl Pcm {
@@ -83,7 +90,29 @@ impl Pcm {
             tally: Tally::default(),
             gain: Gain::new(info.channels_max),
             dry_since: None,
+            xrun: false,
         }
+    }
+
+    fn selected(&self, feature: u32) -> bool {
+        self.params
+            .is_some_and(|params| params.features & feature != 0)
+    }
+
+    /// Whether the driver leaves it to this device to look for messages.
+    fn is_polled(&self) -> bool {
+        self.selected(wire::PCM_MSG_POLLING)
+    }
+
+    /// Whether the driver is to be told of a hole; once for each.
+    ///
+    /// A hole is one only when sound goes on behind it, so this comes at its end. A stream whose
+    /// driver has nothing left to play, as at the end of a drain, has lost nothing: Linux 6.1 takes
+    /// the event for an underrun, stops the stream and fails the application, which would then hear
+    /// of trouble after every sound. When sound goes on, the application did lose some, and 6.1 is
+    /// right to tell it. From 6.12 on, the driver finds underruns by itself and ignores the event.
+    pub fn take_xrun(&mut self) -> bool {
+        std::mem::take(&mut self.xrun) && self.selected(wire::PCM_EVT_XRUNS)
     }
 
     fn latency_bytes(&self, frames: u64) -> u32 {
@@ -124,7 +153,7 @@ impl Pcm {
                 }),
             };
             self.lane.advance(moved, start);
-            self.tally.copied(moved);
+            self.xrun |= self.tally.copied(moved);
         }
         if progress.ready > due {
             let missed = host.starve(self.id, progress.ready - due, now);
@@ -159,19 +188,28 @@ impl Pcm {
 
     /// A driver that is a little late is waited for by looking at its ring: it sends no kick while
     /// its stream runs. One that has not come within the time of its whole buffer has stopped to
-    /// deliver, and is to kick: then an open stream costs nothing.
+    /// deliver, and is to kick: then an open stream costs nothing. One that has selected MSG_POLLING
+    /// never kicks, and is looked for now and then. A stream that stands is not looked for at all:
+    /// START takes what has come before it.
     fn next_look(&self, now: Nanos) -> Option<Nanos> {
-        if self.wants_kick(now) {
-            return None;
-        }
         let period = self
             .params
             .map_or(0, |params| params.nanos(params.period_bytes));
-        Some(now.saturating_add((period / 4).clamp(LOOK_MIN, LOOK_MAX)))
+        let wait = match (self.is_impatient(now), self.is_polled()) {
+            (false, _) => (period / 4).clamp(LOOK_MIN, LOOK_MAX),
+            (true, true) => LOOK_IDLE,
+            (true, false) => return None,
+        };
+        Some(now.saturating_add(wait))
     }
 
     /// Whether the running stream sees its next message only if the driver kicks for it.
     pub fn wants_kick(&self, now: Nanos) -> bool {
+        self.is_impatient(now) && !self.is_polled()
+    }
+
+    /// Whether its driver has stopped to deliver.
+    fn is_impatient(&self, now: Nanos) -> bool {
         self.dry_since.is_some_and(|since| {
             let buffer = self
                 .params

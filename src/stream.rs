@@ -2,7 +2,7 @@
 //! The life of a PCM stream (virtio 1.3, 5.14.6.6.1), pure: no queue, no host, no clock.
 
 use crate::pcm_format::{self, Format};
-use crate::wire::{PcmInfo, RawParams, Status};
+use crate::wire::{self, PcmInfo, RawParams, Status};
 
 /// Where a stream is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +74,8 @@ pub struct Params {
     pub buffer_bytes: u32,
     /// Bytes of one period, a multiple of a frame.
     pub period_bytes: u32,
+    /// The features that the driver has selected, of [`wire::PCM_FEATURES`].
+    pub features: u32,
 }
 
 impl Params {
@@ -86,7 +88,7 @@ impl Params {
         let format = Format::from_wire(raw.format).ok_or(Status::NotSupported)?;
         let rate = pcm_format::rate_from_wire(raw.rate).ok_or(Status::NotSupported)?;
         let channels = offered.channels_min.max(1)..=offered.channels_max;
-        if raw.features != 0
+        if raw.features & !wire::PCM_FEATURES != 0
             || offered.formats & format.bit() == 0
             || offered.rates & pcm_format::rate_bit(rate) == 0
             || !channels.contains(&raw.channels)
@@ -99,6 +101,7 @@ impl Params {
             channels: raw.channels,
             buffer_bytes: raw.buffer_bytes,
             period_bytes: raw.period_bytes,
+            features: raw.features,
         };
         let multiple = |whole: u32, part: u32| whole != 0 && whole.checked_rem(part) == Some(0);
         if !multiple(raw.period_bytes, params.frame_bytes())

@@ -2,11 +2,12 @@
 //! The wire format of the virtio sound device (virtio 1.3, 5.14): raw numbers become enums here and
 //! nowhere else. Imports nothing from this crate.
 
-/// How many queues a sound device has (5.14.2). Queue 1 is for events, of which this device has none
-/// to send: it has no jacks and no control elements.
+/// How many queues a sound device has (5.14.2).
 pub const QUEUES: usize = 4;
 /// Control requests and their responses.
 pub const QUEUE_CONTROL: usize = 0;
+/// Room for what the device has to tell by itself.
+pub const QUEUE_EVENT: usize = 1;
 /// Playback messages.
 pub const QUEUE_TX: usize = 2;
 /// Capture messages.
@@ -24,6 +25,8 @@ pub const PCM_INFO_SIZE: usize = 32;
 pub const JACK_INFO_SIZE: usize = 24;
 /// Bytes of `struct virtio_snd_chmap_info`.
 pub const CHMAP_INFO_SIZE: usize = 24;
+/// Bytes of `struct virtio_snd_event` and `struct virtio_snd_ctl_event`.
+pub const EVENT_SIZE: usize = 8;
 /// Most channels that a channel map describes.
 pub const CHMAP_MAX_CHANNELS: usize = 18;
 /// Bytes of `struct virtio_snd_ctl_info` as the specification has it, without padding (1.4).
@@ -49,7 +52,18 @@ const TLV_HEADER_SIZE: usize = 8;
 /// Feature bit: the device has control elements (`VIRTIO_SND_F_CTLS`).
 pub const F_CTLS: u64 = 1 << 0;
 
+/// `1 << VIRTIO_SND_CTL_EVT_MASK_VALUE`: the values of a control element have changed.
+pub const CTL_EVT_VALUE: u16 = 1 << 0;
+
+/// `1 << VIRTIO_SND_PCM_F_MSG_POLLING`: the driver does not kick for messages of the stream.
+pub const PCM_MSG_POLLING: u32 = 1 << 2;
+/// `1 << VIRTIO_SND_PCM_F_EVT_XRUNS`: the driver wants to be told of lost sound.
+pub const PCM_EVT_XRUNS: u32 = 1 << 4;
+/// What every stream offers. Shared memory is left out: the specification has no such transport yet.
+pub const PCM_FEATURES: u32 = PCM_MSG_POLLING | PCM_EVT_XRUNS;
+
 const R_JACK_INFO: u32 = 1;
+const R_JACK_REMAP: u32 = 2;
 const R_PCM_INFO: u32 = 0x0100;
 const R_PCM_SET_PARAMS: u32 = 0x0101;
 const R_PCM_PREPARE: u32 = 0x0102;
@@ -64,6 +78,11 @@ const R_CTL_WRITE: u32 = 0x0303;
 const R_CTL_TLV_READ: u32 = 0x0304;
 const R_CTL_TLV_WRITE: u32 = 0x0305;
 const R_CTL_TLV_COMMAND: u32 = 0x0306;
+
+const EVT_JACK_CONNECTED: u32 = 0x1000;
+const EVT_JACK_DISCONNECTED: u32 = 0x1001;
+const EVT_PCM_XRUN: u32 = 0x1101;
+const EVT_CTL_NOTIFY: u32 = 0x1200;
 
 /// The status of a response or of an I/O message (5.14.6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +150,8 @@ pub struct RawParams {
 pub enum Request<'a> {
     /// Describe jacks.
     JackInfo(Query),
+    /// Give a jack another association and sequence.
+    JackRemap(u32),
     /// Describe streams.
     PcmInfo(Query),
     /// Describe channel maps.
@@ -220,6 +241,11 @@ impl<'a> Request<'a> {
         let stream = || le32(bytes, 4);
         Some(match le32(bytes, 0)? {
             R_JACK_INFO => Self::JackInfo(query(bytes)?),
+            R_JACK_REMAP => {
+                // Association and sequence, which have to be there.
+                bytes.get(15)?;
+                Self::JackRemap(stream()?)
+            }
             R_PCM_INFO => Self::PcmInfo(query(bytes)?),
             R_CHMAP_INFO => Self::ChmapInfo(query(bytes)?),
             R_PCM_SET_PARAMS => Self::SetParams(stream()?, raw_params(bytes)?),
@@ -235,6 +261,34 @@ impl<'a> Request<'a> {
     }
 }
 
+/// An event notification (5.14.6): `struct virtio_snd_event` or `struct virtio_snd_ctl_event`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notification {
+    /// Something was plugged into this jack.
+    JackConnected(u32),
+    /// Something was pulled out of this jack.
+    JackDisconnected(u32),
+    /// Sound of this stream was lost.
+    Xrun(u32),
+    /// Something about this control element has changed: `1 << VIRTIO_SND_CTL_EVT_MASK_*`.
+    Control(u16, u16),
+}
+
+impl Notification {
+    /// The event as the driver reads it.
+    pub fn encode(self) -> [u8; EVENT_SIZE] {
+        let (code, data) = match self {
+            Self::JackConnected(jack) => (EVT_JACK_CONNECTED, jack),
+            Self::JackDisconnected(jack) => (EVT_JACK_DISCONNECTED, jack),
+            Self::Xrun(stream) => (EVT_PCM_XRUN, stream),
+            Self::Control(id, mask) => (EVT_CTL_NOTIFY, u32::from(mask) << 16 | u32::from(id)),
+        };
+        let [a, b, c, d] = code.to_le_bytes();
+        let [e, f, g, h] = data.to_le_bytes();
+        [a, b, c, d, e, f, g, h]
+    }
+}
+
 /// The stream id of `struct virtio_snd_pcm_xfer`.
 pub fn parse_xfer(bytes: [u8; XFER_SIZE]) -> u32 {
     u32::from_le_bytes(bytes)
@@ -245,6 +299,29 @@ pub fn pcm_status(status: Status, latency_bytes: u32) -> [u8; PCM_STATUS_SIZE] {
     let [a, b, c, d] = (status as u32).to_le_bytes();
     let [e, f, g, h] = latency_bytes.to_le_bytes();
     [a, b, c, d, e, f, g, h]
+}
+
+/// `struct virtio_snd_jack_info`. No jack can be remapped: VIRTIO_SND_JACK_F_REMAP is not offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JackInfo {
+    /// `hda_fn_nid`: the PCM device that the jack belongs to.
+    pub device: u32,
+    /// `hda_reg_defconf`: pin default configuration (HDA 7.3.3.31).
+    pub defconf: u32,
+    /// `hda_reg_caps`: pin capabilities (HDA 7.3.4.9).
+    pub caps: u32,
+    /// Whether something is plugged in.
+    pub connected: bool,
+}
+
+impl JackInfo {
+    /// Appends the item as the driver reads it.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        for field in [self.device, 0, self.defconf, self.caps] {
+            out.extend_from_slice(&field.to_le_bytes());
+        }
+        out.extend_from_slice(&[self.connected.into(), 0, 0, 0, 0, 0, 0, 0]);
+    }
 }
 
 /// `struct virtio_snd_pcm_info`.
@@ -268,7 +345,7 @@ impl PcmInfo {
     /// Appends the item as the driver reads it.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.device.to_le_bytes());
-        out.extend_from_slice(&0u32.to_le_bytes()); // features
+        out.extend_from_slice(&PCM_FEATURES.to_le_bytes());
         out.extend_from_slice(&self.formats.to_le_bytes());
         out.extend_from_slice(&self.rates.to_le_bytes());
         out.extend_from_slice(&[self.direction as u8, self.channels_min, self.channels_max]);
@@ -428,9 +505,9 @@ fn zero_terminated<const SIZE: usize>(text: &str) -> [u8; SIZE] {
 }
 
 /// `struct virtio_snd_config`: jacks, streams, channel maps, control elements.
-pub fn config_space(streams: u32, chmaps: u32, controls: u32) -> [u8; 16] {
+pub fn config_space(jacks: u32, streams: u32, chmaps: u32, controls: u32) -> [u8; 16] {
     let mut config = [0; 16];
-    let fields = [0, streams, chmaps, controls];
+    let fields = [jacks, streams, chmaps, controls];
     for (to, from) in config.chunks_exact_mut(4).zip(fields) {
         to.copy_from_slice(&from.to_le_bytes());
     }
@@ -494,6 +571,7 @@ mod tests {
         let mut write = words(&[0x303, 0]);
         write.extend([0; 512]);
         let short = [
+            words(&[2, 0, 1, 1]),
             words(&[0x100, 0, 1, 32]),
             words(&[0x102, 0]),
             words(&[0x300, 0, 1, 96]),
@@ -513,7 +591,7 @@ mod tests {
 
     #[test]
     fn unknown_codes_are_kept_apart_from_short_messages() {
-        for code in [0, 2, 0x106, 0x2ff, 0x307, u32::MAX] {
+        for code in [0, 3, 0x106, 0x2ff, 0x307, u32::MAX] {
             assert_eq!(Request::parse(&words(&[code])), Some(Request::Other(code)));
         }
     }
@@ -531,11 +609,21 @@ mod tests {
         }
         .encode(&mut out);
         assert_eq!(out.len(), PCM_INFO_SIZE);
-        assert_eq!(out[..5], [1, 2, 0, 0, 0]);
+        assert_eq!(out[..4], [1, 2, 0, 0]);
         assert_eq!(
-            (out[8], out[16], &out[24..27]),
-            (1 << 5, 1 << 7, &[1u8, 1, 8][..])
+            (out[4], out[8], out[16], &out[24..27]),
+            (1 << 2 | 1 << 4, 1 << 5, 1 << 7, &[1u8, 1, 8][..])
         );
+        out.clear();
+        JackInfo {
+            device: 1,
+            defconf: 2,
+            caps: 4,
+            connected: true,
+        }
+        .encode(&mut out);
+        assert_eq!(out, words(&[1, 0, 2, 4, 1, 0]));
+        assert_eq!(out.len(), JACK_INFO_SIZE);
         out.clear();
         Chmap {
             device: 0x0201,
@@ -545,6 +633,22 @@ mod tests {
         .encode(&mut out);
         assert_eq!(out.len(), CHMAP_INFO_SIZE);
         assert_eq!(&out[..9], &[1, 2, 0, 0, 1, 2, 3, 4, 0]);
+    }
+
+    #[test]
+    fn events_are_those_of_the_specification() {
+        let events = [
+            (Notification::JackConnected(7), words(&[0x1000, 7])),
+            (Notification::JackDisconnected(7), words(&[0x1001, 7])),
+            (Notification::Xrun(3), words(&[0x1101, 3])),
+            (
+                Notification::Control(0x102, 5),
+                vec![0, 0x12, 0, 0, 2, 1, 5, 0],
+            ),
+        ];
+        for (event, bytes) in events {
+            assert_eq!(event.encode()[..], bytes, "{event:?}");
+        }
     }
 
     #[test]
@@ -608,8 +712,8 @@ mod tests {
     }
 
     #[test]
-    fn config_space_counts_streams_channel_maps_and_controls() {
-        let config = config_space(2, 10, 4);
-        assert_eq!((config[0], config[4], config[8], config[12]), (0, 2, 10, 4));
+    fn config_space_counts_what_there_is() {
+        let config = config_space(3, 2, 10, 4);
+        assert_eq!((config[0], config[4], config[8], config[12]), (3, 2, 10, 4));
     }
 }

@@ -213,6 +213,7 @@ mod tests {
             channels: 1,
             buffer_bytes: 1200,
             period_bytes: 300,
+            features: 0,
         }
     }
 

@@ -294,6 +294,7 @@ mod tests {
             channels: 1,
             buffer_bytes: 2,
             period_bytes: 1,
+            features: 0,
         };
         assert!(routes.prepare(0, &params).is_err() && routes.start(0, 0).is_err());
         let b = u64::from(u32::from('b'));

@@ -21,6 +21,10 @@ pub const PCM_INFO_BYTES: u32 = 32;
 pub const JACK_INFO_BYTES: u32 = 24;
 pub const CHMAP_INFO_BYTES: u32 = 24;
 
+/// `1 << VIRTIO_SND_PCM_F_MSG_POLLING` and `1 << VIRTIO_SND_PCM_F_EVT_XRUNS`.
+pub const MSG_POLLING: u32 = 1 << 2;
+pub const EVT_XRUNS: u32 = 1 << 4;
+
 pub const PLAYBACK: u8 = 0;
 pub const CAPTURE: u8 = 1;
 

@@ -254,6 +254,7 @@ mod tests {
             channels,
             buffer_bytes,
             period_bytes,
+            features: 0,
         }
     }
 

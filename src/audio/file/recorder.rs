@@ -121,6 +121,7 @@ mod tests {
             channels: 2,
             buffer_bytes: 8,
             period_bytes: 4,
+            features: 0,
         };
         for _ in 0..2 {
             files.prepare(0, &params).unwrap();
