@@ -26,6 +26,7 @@ TEST_KERNELS = ["6.1", "7.2"]  # `make test-kernels` boots these
 VM_SECONDS = 2400
 JUDGES = "get the kernel's own tests of sound cards"
 
+PYTEST_CLOSING = r"^(=+ .*\b(passed|failed|error|errors|skipped)\b.* =+|(FAILED|ERROR) \S+::.*)$"
 ENVIRONMENT = {"CARGO_TERM_COLOR": "never", "CARGO_TERM_PROGRESS_WHEN": "never", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
@@ -127,7 +128,19 @@ def virtual_machine_step(kernel, selection, kinds, *needs):
           "--binaries", str(PROGRAMS), "--report", str(BUILD / f"vm-{kernel}"), "--time-limit", str(VM_SECONDS),
           "--", "-v", *selection]],
         needs=["build the programs", driver, *needs], live="vm", kinds=kinds, alone="vm",
-        closing=r"^(=+ .*\b(passed|failed|error|errors|skipped)\b.* =+|(FAILED|ERROR) \S+::.*)$",
+        closing=PYTEST_CLOSING,
+    )
+
+
+def qemu_step():
+    """The sound device outside, a virtual machine with its card: not in the mode of the other tests,
+    whose clock has nothing to do with this machine's."""
+    return Step(
+        "a virtual machine's sound card, QEMU",
+        [[str(VENV / "python"), "-B", "-m", "pytest", "-p", "no:cacheprovider", "-s", "-v", "-ra",
+          f"--rootdir={REPOSITORY / 'tests' / 'qemu'}", str(REPOSITORY / "tests" / "qemu")]],
+        needs=["build the programs"], kinds=("all",), alone="vm", closing=PYTEST_CLOSING,
+        environment={"VIRTIO_LOOPBACK_BINARIES": str(PROGRAMS)},
     )
 
 
@@ -219,6 +232,7 @@ def plan(what, only):
     """The steps for `what` whose names contain `only`, with the steps those need."""
     chosen = list(build_steps())
     chosen.append(virtual_machine_step(MAIN_KERNEL, [], ("all",), JUDGES))
+    chosen.append(qemu_step())
     if what == "kernels":
         chosen += kernel_test_steps()
     else:
