@@ -11,6 +11,7 @@ pub mod alsa;
 pub mod clock;
 pub mod file;
 pub mod loopback;
+pub mod mixer;
 pub mod null;
 pub mod routes;
 pub mod wav;

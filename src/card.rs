@@ -7,6 +7,7 @@ use std::sync::mpsc::SyncSender;
 
 use vm_memory::GuestMemoryMmap;
 
+use crate::audio::mixer::{Line, Original, Target};
 use crate::audio::{Host, HostError, Nanos};
 use crate::channel_map;
 use crate::control::{self, Change, Verdict};
@@ -34,6 +35,21 @@ pub fn queue_of(direction: Direction) -> usize {
     }
 }
 
+/// What of the card a real card's element stands behind.
+struct Mirror {
+    target: Target,
+    line: Arc<Line>,
+}
+
+impl Mirror {
+    fn new(original: &Original) -> Self {
+        Self {
+            target: original.target,
+            line: Arc::clone(&original.line),
+        }
+    }
+}
+
 /// The card.
 pub struct Card {
     pub(crate) host: Box<dyn Host>,
@@ -48,6 +64,7 @@ pub struct Card {
     exchange: Exchange,
     items: Vec<u8>,
     elements: Elements,
+    mirrors: Vec<Mirror>,
     /// The driver has accepted VIRTIO_SND_F_CTLS.
     elements_accepted: bool,
     reports: SyncSender<Report>,
@@ -56,16 +73,25 @@ pub struct Card {
 }
 
 impl Card {
-    /// A card in front of `host`, whose streams are those of `description`.
+    /// A card in front of `host`, whose streams are those of `description`, and of the elements of
+    /// real cards.
     pub fn new(
         host: Box<dyn Host>,
         description: &Description,
+        originals: &[Original],
         reports: SyncSender<Report>,
     ) -> Self {
         let infos = host.streams().to_vec();
         let chmaps = channel_map::of_card(&description.streams, &infos);
-        let elements = Elements::new(&description.controls, &infos);
-        let jacks: Vec<_> = description.jacks.iter().map(jack::describe).collect();
+        let elements = Elements::new(&description.controls, &infos, originals);
+        let mut jacks: Vec<_> = description.jacks.iter().map(jack::describe).collect();
+        for original in originals {
+            if let Target::Jack(id) = original.target
+                && let Some(jack) = jacks.get_mut(id)
+            {
+                jack.connected = original.values.first() == Some(&1);
+            }
+        }
         let plugged = jacks.iter().map(|jack| jack.connected);
         let events = Events::new(plugged, infos.len(), elements.len());
         let pcms = infos
@@ -96,6 +122,7 @@ impl Card {
             // Twice what is needed: a driver of a later specification may ask for longer items.
             items: Vec::with_capacity(2 * lists.max(elements.longest_response()).max(2048)),
             elements,
+            mirrors: originals.iter().map(Mirror::new).collect(),
             elements_accepted: false,
             reports,
             suspended: false,
@@ -131,6 +158,7 @@ impl Card {
     /// at most once for each queue. Returns whether more messages are waiting already.
     pub fn serve(&mut self, now: Nanos) -> bool {
         self.host.wake(now);
+        self.follow_real_cards();
         let Some(memory) = self.memory.clone() else {
             // A sound card that cannot be opened is told of before a driver comes.
             self.report_faults();
@@ -168,6 +196,29 @@ impl Card {
         }
         self.report_faults();
         waiting
+    }
+
+    /// Takes over what real cards have changed by themselves, and has the driver told.
+    fn follow_real_cards(&mut self) {
+        let mirrors = std::mem::take(&mut self.mirrors);
+        for Mirror { target, line } in &mirrors {
+            let Some(mut values) = line.news() else {
+                continue;
+            };
+            match *target {
+                Target::Control(id) => {
+                    if self.elements.follow(id, values) && self.elements_accepted {
+                        let mask = CTL_EVT_VALUE;
+                        self.tell(Notice::Control { id, mask });
+                    }
+                }
+                Target::Jack(id) => {
+                    let plugged = values.next() == Some(1);
+                    self.tell(Notice::Jack { id, plugged });
+                }
+            }
+        }
+        self.mirrors = mirrors;
     }
 
     fn report_faults(&mut self) {
@@ -375,12 +426,16 @@ impl Card {
         }
     }
 
-    /// The values of an element are others now.
+    /// The driver has changed the values of an element.
     fn element_has_changed(&mut self, element: usize) {
         self.tell(Notice::Control {
             id: element,
             mask: CTL_EVT_VALUE,
         });
+        let target = Target::Control(element);
+        if let Some(mirror) = self.mirrors.iter().find(|mirror| mirror.target == target) {
+            return mirror.line.ask(self.elements.values(element));
+        }
         let elements = &self.elements;
         for pcm in &mut self.pcms {
             let id = pcm.id;

@@ -5,6 +5,7 @@
 //! Volumes count from 0, which is silence, in steps of half a decibel: ALSA's own scale for decibels
 //! says so in the metadata. Values outlive every reset of the driver, as those of a real mixer do.
 
+use crate::audio::mixer::{Original, Target};
 use crate::control;
 use crate::description::{Control, ControlKind};
 use crate::wire::{
@@ -29,6 +30,8 @@ enum Effect {
     Volume(i32),
     /// Value 0 is silence.
     Mute,
+    /// Nothing: a real card does it.
+    Elsewhere,
 }
 
 /// A control element.
@@ -46,6 +49,38 @@ pub struct Element {
 }
 
 impl Element {
+    /// An element behind which stands one of a real card.
+    fn real(control: &Control, original: &Original) -> Self {
+        let mut access = CTL_ACCESS_READ;
+        if original.writable {
+            access |= CTL_ACCESS_WRITE;
+        }
+        if !original.tlv.is_empty() {
+            access |= CTL_ACCESS_TLV_READ;
+        }
+        let info = CtlInfo {
+            role: match control.kind {
+                ControlKind::Volume(..) => CtlRole::Volume,
+                ControlKind::Mute => CtlRole::Mute,
+                ControlKind::Source => CtlRole::Undefined,
+            },
+            direction: control.direction,
+            access,
+            count: original.values.len() as u32,
+            index: control.index,
+            name: control.name.clone(),
+            range: original.range,
+        };
+        Self {
+            info,
+            values: original.values.clone(),
+            tlv: original.tlv.clone(),
+            items: original.items.clone(),
+            effect: Effect::Elsewhere,
+            streams: Vec::new(),
+        }
+    }
+
     /// An element that changes the samples of `control.streams`.
     fn software(control: &Control, streams: &[PcmInfo]) -> Self {
         let acts_on = control.streams.iter().filter_map(|&id| streams.get(id));
@@ -90,6 +125,7 @@ impl Element {
     fn gain(&self, channel: usize) -> f64 {
         let value = self.values.get(channel).or(self.values.last()).copied();
         match (self.effect, value.unwrap_or(1)) {
+            (Effect::Elsewhere, _) => 1.0,
             (Effect::Volume(_) | Effect::Mute, 0) => 0.0,
             (Effect::Mute, _) => 1.0,
             (Effect::Volume(lowest), value) => {
@@ -97,6 +133,18 @@ impl Element {
                 10f64.powf((f64::from(lowest) + steps) / 2000.0)
             }
         }
+    }
+
+    /// Takes the values that the real card has now. Returns whether they are new.
+    fn follow(&mut self, values: impl Iterator<Item = u32>) -> bool {
+        let mut changed = false;
+        for (known, value) in self.values.iter_mut().zip(values) {
+            // A real card that breaks its own range is not believed.
+            if self.info.range.holds(value) {
+                changed |= std::mem::replace(known, value) != value;
+            }
+        }
+        changed
     }
 
     /// Takes the values of a `struct virtio_snd_ctl_value`. Returns whether they are new.
@@ -145,14 +193,30 @@ pub struct Elements {
 }
 
 impl Elements {
-    /// The elements that a description asks for, in front of `streams`.
-    pub fn new(controls: &[Control], streams: &[PcmInfo]) -> Self {
-        let all = controls.iter();
+    /// The elements that a description asks for, in front of `streams` and, where a real card's
+    /// element is to do the work, of `originals`.
+    pub fn new(controls: &[Control], streams: &[PcmInfo], originals: &[Original]) -> Self {
+        let element = |(id, control)| {
+            let original = originals.iter().find(|it| it.target == Target::Control(id));
+            match original {
+                Some(original) => Element::real(control, original),
+                None => Element::software(control, streams),
+            }
+        };
         Self {
-            all: all
-                .map(|control| Element::software(control, streams))
-                .collect(),
+            all: controls.iter().enumerate().map(element).collect(),
         }
+    }
+
+    /// The values of an element.
+    pub fn values(&self, id: usize) -> &[u32] {
+        self.all.get(id).map_or(&[], |element| &element.values)
+    }
+
+    /// Takes the values that the real card behind an element has now. Returns whether they are new.
+    pub fn follow(&mut self, id: usize, values: impl Iterator<Item = u32>) -> bool {
+        let element = self.all.get_mut(id);
+        element.is_some_and(|element| element.follow(values))
     }
 
     /// How many there are.
@@ -309,7 +373,7 @@ mod tests {
             ),
             control("Master Playback Switch", ControlKind::Mute, &[0]),
         ];
-        Elements::new(&controls, &[stream(Direction::Playback, 2)])
+        Elements::new(&controls, &[stream(Direction::Playback, 2)], &[])
     }
 
     /// The answer, and what follows its status.
@@ -392,7 +456,7 @@ mod tests {
     fn elements_of_one_stream_multiply() {
         let kind = ControlKind::Volume(-2000, 1200);
         let controls = ["A", "B"].map(|name| control(name, kind, &[0]));
-        let mut elements = Elements::new(&controls, &[stream(Direction::Playback, 1)]);
+        let mut elements = Elements::new(&controls, &[stream(Direction::Playback, 1)], &[]);
         assert_eq!(values(&mut elements, 0), [41, 0]);
         write(&mut elements, 0, &[41 - 12]);
         write(&mut elements, 1, &[41 + 24]);
@@ -410,7 +474,7 @@ mod tests {
         ];
         for ((min, max), most, initial) in ranges {
             let controls = [control("V", ControlKind::Volume(min, max), &[0])];
-            let mut elements = Elements::new(&controls, &[stream(Direction::Playback, 1)]);
+            let mut elements = Elements::new(&controls, &[stream(Direction::Playback, 1)], &[]);
             assert_eq!(values(&mut elements, 0)[0], initial, "{min} {max}");
             assert_eq!(write(&mut elements, 0, &[most]).status, Status::Ok);
             assert_eq!(

@@ -86,6 +86,11 @@ impl Device {
         })
     }
 
+    /// Written to wake the audio thread, for who has news that it looks at by itself.
+    pub fn waker(&self) -> Arc<EventFd> {
+        Arc::clone(&self.wake)
+    }
+
     fn order(&self, order: Order) -> Result<(), DeviceError> {
         self.orders.send(order).map_err(|_| DeviceError::Silent)?;
         // The counter is full only if the thread has been woken already.

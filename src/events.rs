@@ -20,10 +20,6 @@ const SETTLED: Nanos = 2_000_000_000;
 
 /// What the driver is to be told. Ids are places in what the card shows; others are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "for the mixer and the commands")
-)]
 pub enum Notice {
     /// Something was plugged into a jack, or pulled out.
     Jack {

@@ -13,6 +13,7 @@ use std::sync::mpsc::sync_channel;
 
 use crate::args::Args;
 use crate::audio::HostError;
+use crate::audio::mixer::{MixerError, Mixers};
 use crate::card::Card;
 use crate::card_file::{self, CardFileError};
 use crate::description;
@@ -61,6 +62,9 @@ pub enum RunError {
     #[cfg(not(feature = "alsa"))]
     #[error("host {0} is not built into this program; build it with --features {0}")]
     NotBuilt(&'static str),
+    /// A real card's element cannot be used.
+    #[error(transparent)]
+    Mixer(#[from] MixerError),
     /// The device cannot be started.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -105,21 +109,29 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         print!("{}", check::card(&description, &mut host));
         return Ok(());
     }
+    let mut mixers = Mixers::open(&description)?;
     let signals = Signals::register().map_err(|error| RunError::Wait("signals", error))?;
     let (reports, log) = sync_channel(REPORTS);
     let labels = description::labels(&description.streams);
     let logger = std::thread::spawn(move || report::write_log(&log, &labels));
-    let card = Card::new(Box::new(host), &description, reports);
+    let card = Card::new(
+        Box::new(host),
+        &description,
+        &mixers.take_originals(),
+        reports,
+    );
     let offer = Offer {
         config: card.config_space(),
         features: card.features(),
     };
     let device = Arc::new(Device::start(card)?);
+    let mixers = mixers.start(&device.waker())?;
     let result = match (inherited, &args.socket_path) {
         (Some(socket), _) => listen::serve(socket, &device, &offer, &signals),
         (None, Some(path)) => listen::listen(path, &device, &offer, &signals),
         (None, None) => Ok(()),
     };
+    drop(mixers);
     drop(device);
     // The audio thread is gone, so the log ends.
     let _ = logger.join();

@@ -382,6 +382,8 @@ impl Chmap {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum CtlRole {
+    /// Anything else.
+    Undefined = 0,
     /// Sets how loud sound is.
     Volume = 1,
     /// Switches sound off and on.
@@ -402,7 +404,6 @@ pub enum CtlRange {
         step: u32,
     },
     /// One of so many items.
-    #[allow(dead_code, reason = "only a real card has something to choose from")]
     Enumerated(u32),
 }
 
@@ -466,7 +467,10 @@ impl CtlInfo {
     /// Appends the item as the driver reads it that gives `size` bytes to one: at
     /// [`CTL_INFO_ALIGNED_SIZE`] and more, its compiler has aligned the 64-bit fields of the union.
     pub fn encode(&self, size: usize, out: &mut Vec<u8>) {
-        let role = ((self.role as u32) << 1) | self.direction as u32;
+        let role = match self.role {
+            CtlRole::Undefined => 0,
+            role => ((role as u32) << 1) | self.direction as u32,
+        };
         let words = [
             0,
             role,

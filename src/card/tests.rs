@@ -120,6 +120,7 @@ impl Bench {
             card: Card::new(
                 Box::new(Clocked::new(probe)),
                 &Description::default(),
+                &[],
                 sender,
             ),
             memory: map(&file),

@@ -11,7 +11,7 @@ import programs
 import real_card
 
 MODULE = "virtio_loopback"
-RULES = (pathlib.Path(__file__).parents[2] / "kernel-driver").glob("*-virtio-loopback.rules")
+RULES = sorted((pathlib.Path(__file__).parents[2] / "kernel-driver").glob("*-virtio-loopback.rules"))
 
 
 def prepare():
