@@ -10,9 +10,10 @@ use super::null::Silence;
 use crate::stream::Params;
 use crate::wire::PcmInfo;
 
-/// Room between the two streams; they are served at the same wake-ups, so that only what was played
-/// since the last one lies here.
-const RING_BYTES: usize = 1 << 20;
+/// Room between the two streams, in bytes: a second of sound within these bounds. They are served at
+/// the same wake-ups, so that only what was played since the last one lies here.
+const LEAST_ROOM: usize = 1 << 16;
+const MOST_ROOM: usize = 1 << 23;
 
 const PLAYBACK: usize = 0;
 const CAPTURE: usize = 1;
@@ -21,7 +22,10 @@ const CAPTURE: usize = 1;
 pub struct Loopback {
     streams: [PcmInfo; 2],
     params: [Option<Params>; 2],
+    /// Bytes of a frame, if what is played can be captured.
+    frame_bytes: Option<usize>,
     silence: [Silence; 2],
+    /// Empty while nothing that is played can be captured.
     ring: Box<[u8]>,
     /// Offset of the oldest byte, and how many bytes there are; whole frames always.
     start: usize,
@@ -36,8 +40,9 @@ impl Loopback {
         Self {
             streams,
             params: [None, None],
+            frame_bytes: None,
             silence: Default::default(),
-            ring: vec![0; RING_BYTES].into(),
+            ring: Box::default(),
             start: 0,
             length: 0,
             playing: false,
@@ -45,18 +50,9 @@ impl Loopback {
         }
     }
 
-    /// Bytes of a frame, if what is played can be captured at all.
-    fn frame_bytes(&self) -> Option<usize> {
-        let [Some(played), Some(captured)] = &self.params else {
-            return None;
-        };
-        let same = |p: &Params| (p.format, p.rate, p.channels);
-        (same(played) == same(captured)).then_some(played.frame_bytes() as usize)
-    }
-
     /// The longest run of free bytes behind the newest frame, in whole frames.
     fn free(&mut self, frame_bytes: usize, frames: u64) -> &mut [u8] {
-        let size = self.ring_size(frame_bytes);
+        let size = self.ring.len();
         let end = (self.start + self.length) % size;
         let run = (size - end).min(size - self.length);
         let wanted = usize::try_from(frames)
@@ -67,8 +63,23 @@ impl Loopback {
             .unwrap_or(&mut [])
     }
 
-    fn ring_size(&self, frame_bytes: usize) -> usize {
-        self.ring.len() / frame_bytes * frame_bytes
+    /// Makes room for what is played, if it can be captured at all.
+    fn fit(&mut self) {
+        self.frame_bytes = None;
+        let mut room = 0;
+        let same = |p: &Params| (p.format, p.rate, p.channels);
+        if let [Some(played), Some(captured)] = &self.params
+            && same(played) == same(captured)
+        {
+            let frame_bytes = played.frame_bytes() as usize;
+            let second = frame_bytes.saturating_mul(played.rate as usize);
+            room = second.clamp(LEAST_ROOM, MOST_ROOM) / frame_bytes * frame_bytes;
+            self.frame_bytes = Some(frame_bytes);
+        }
+        if room != self.ring.len() {
+            self.ring = vec![0; room].into();
+        }
+        self.clear();
     }
 
     fn clear(&mut self) {
@@ -90,7 +101,7 @@ impl Medium for Loopback {
             *silence = Silence::new(params);
         }
         self.capturing &= stream != CAPTURE;
-        self.clear();
+        self.fit();
         Ok(())
     }
 
@@ -113,10 +124,14 @@ impl Medium for Loopback {
         if let Some(params) = self.params.get_mut(stream) {
             *params = None;
         }
+        // While one stream is left, the last that was played can still be captured.
+        if self.params == [None, None] {
+            self.fit();
+        }
     }
 
     fn write(&mut self, stream: usize, mut frames: u64, fill: &mut dyn FnMut(&mut [u8])) {
-        let Some(frame_bytes) = self.frame_bytes() else {
+        let Some(frame_bytes) = self.frame_bytes else {
             return;
         };
         if stream != PLAYBACK || !self.capturing {
@@ -127,7 +142,7 @@ impl Medium for Loopback {
             let taken = free.len();
             if taken == 0 {
                 // The capturing side sleeps; the oldest frame makes room.
-                self.start = (self.start + frame_bytes) % self.ring_size(frame_bytes);
+                self.start = (self.start + frame_bytes) % self.ring.len();
                 self.length -= frame_bytes;
                 continue;
             }
@@ -138,14 +153,14 @@ impl Medium for Loopback {
     }
 
     fn read(&mut self, stream: usize, frames: u64, drain: &mut dyn FnMut(&[u8])) {
-        let frame_bytes = self.frame_bytes().unwrap_or(1);
+        let frame_bytes = self.frame_bytes.unwrap_or(1);
         let mut sound = frames.min((self.length / frame_bytes) as u64);
         let silence = frames - sound;
         // What is played now reaches up to now, what was played before a stop came first.
         if let Some(source) = self.silence.get(stream).filter(|_| self.playing) {
             source.give(silence, drain);
         }
-        let size = self.ring_size(frame_bytes);
+        let size = self.ring.len();
         while sound > 0 {
             let wanted = usize::try_from(sound)
                 .unwrap_or(usize::MAX)
@@ -292,6 +307,39 @@ mod tests {
     }
 
     #[test]
+    fn what_was_played_last_is_captured_after_playback_has_been_released() {
+        let mut host = loopback();
+        host.prepare(PLAYBACK, &params(48_000)).unwrap();
+        host.prepare(CAPTURE, &params(48_000)).unwrap();
+        host.start(PLAYBACK, 0).unwrap();
+        host.start(CAPTURE, 0).unwrap();
+        host.write(PLAYBACK, 2, &mut |room| {
+            room.copy_from_slice(&[1, 0, 0, 2, 0, 0])
+        });
+        host.stop(PLAYBACK, 1_000_000);
+        host.release(PLAYBACK);
+        let mut heard = Vec::new();
+        host.read(CAPTURE, 3, &mut |part| heard.extend_from_slice(part));
+        assert_eq!(heard, [1, 0, 0, 2, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_cable_that_nobody_uses_has_no_memory() {
+        let both = [info(Direction::Playback), info(Direction::Capture)];
+        let mut cable = Loopback::new(both);
+        for (used, rate) in [(1 << 16, 8000), (144_000, 48_000)] {
+            assert_eq!(cable.ring.len(), 0);
+            for stream in [PLAYBACK, CAPTURE] {
+                cable.prepare(stream, &params(rate)).unwrap();
+            }
+            assert_eq!(cable.ring.len(), used / 3 * 3);
+            cable.release(PLAYBACK);
+            cable.release(CAPTURE);
+        }
+        assert_eq!(cable.ring.len(), 0);
+    }
+
+    #[test]
     fn a_capturing_side_that_sleeps_loses_the_oldest_frames() {
         let mut host = loopback();
         host.prepare(PLAYBACK, &params(48_000)).unwrap();
@@ -299,7 +347,8 @@ mod tests {
         host.start(PLAYBACK, 0).unwrap();
         host.start(CAPTURE, 0).unwrap();
         let mut next = 1u32;
-        let room = (RING_BYTES / 3) as u64;
+        // A second is more than the least room.
+        let room = 48_000;
         host.write(PLAYBACK, room + 5, &mut |room| {
             for sample in room.chunks_mut(3) {
                 sample.copy_from_slice(&next.to_le_bytes()[..3]);
