@@ -30,6 +30,7 @@ mod command_line;
 mod connections;
 mod controls;
 mod devices;
+mod formats;
 mod hostile_chains;
 mod hostile_control;
 mod hostile_rings;
