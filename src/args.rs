@@ -56,7 +56,7 @@ pub struct Args {
     /// The card's description, a TOML file. See CARD FILES in the manual page.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["host", "playback_device",
         "capture_device", "playback_file", "capture_file", "devices", "substreams", "formats",
-        "rates", "channels", "controls"])]
+        "rates", "channels", "polling", "controls"])]
     pub card: Option<PathBuf>,
 
     /// Where sound goes to and comes from.
@@ -102,6 +102,11 @@ pub struct Args {
     /// Offer only these numbers of channels, as N or MIN-MAX (1 to 8).
     #[arg(long, value_name = "N", value_parser = parse_channels)]
     pub channels: Option<(u8, u8)>,
+
+    /// Let drivers leave it to this program to look for sound (MSG_POLLING): they never kick then, also
+    /// not before a stream starts or after it has run dry, when looking costs 50 wake-ups a second.
+    #[arg(long)]
+    pub polling: bool,
 
     /// The control elements of the card.
     #[arg(long, value_enum, default_value_t = Controls::Software)]

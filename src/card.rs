@@ -275,12 +275,13 @@ impl Card {
                 // The Linux driver fills this queue without a kick, but kicks for what it puts back.
                 QUEUE_EVENT => self.events.needs_room(),
                 QUEUE_TX | QUEUE_RX => {
-                    let streams = || {
-                        self.pcms.iter().filter(|pcm| {
-                            queue_of(pcm.info.direction) == queue && pcm.state == State::Running
-                        })
-                    };
-                    streams().next().is_none() || streams().any(|pcm| pcm.wants_kick(now))
+                    let mut streams = self
+                        .pcms
+                        .iter()
+                        .filter(|pcm| queue_of(pcm.info.direction) == queue);
+                    // What waits for START, RELEASE or PREPARE is found when they come.
+                    let kept = streams.clone().any(|pcm| pcm.state.takes_messages());
+                    !kept || streams.any(|pcm| pcm.wants_kick(now))
                 }
                 _ => false,
             };

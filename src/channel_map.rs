@@ -92,6 +92,7 @@ mod tests {
             direction,
             channels_min: 1,
             channels_max: 3,
+            features: 0,
         };
         (stream, info)
     }

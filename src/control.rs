@@ -146,6 +146,7 @@ mod tests {
         direction: Direction::Playback,
         channels_min: 1,
         channels_max: 2,
+        features: 0,
     };
     const STREAMS: [PcmInfo; 2] = [
         STREAM,

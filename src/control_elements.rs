@@ -348,6 +348,7 @@ mod tests {
             direction,
             channels_min: 1,
             channels_max,
+            features: 0,
         }
     }
 

@@ -43,6 +43,10 @@ pub struct Stream {
     pub channels: Option<(u8, u8)>,
     /// `VIRTIO_SND_CHMAP_*` of each channel, for each map; `None` for the usual ones.
     pub channel_maps: Option<Vec<Vec<u8>>>,
+    /// Whether the driver may leave it to this device to look for messages (MSG_POLLING), as the Linux
+    /// driver then does. Not the usual way: while a stream plays, its driver sends no kick in any
+    /// case, and one that has run dry costs nothing only if its driver kicks when sound comes again.
+    pub polling: bool,
 }
 
 impl Stream {
@@ -57,6 +61,7 @@ impl Stream {
             rates: Vec::new(),
             channels: None,
             channel_maps: None,
+            polling: false,
         }
     }
 

@@ -16,7 +16,7 @@ use crate::wire::{self, Direction, PcmInfo, Status};
 const LOOK_MIN: Nanos = 500_000;
 const LOOK_MAX: Nanos = 4_000_000;
 /// How often it looks when it has lost its patience and its driver will not kick.
-const LOOK_IDLE: Nanos = 10_000_000;
+const LOOK_IDLE: Nanos = 20_000_000;
 /// How long it looks: the time of its buffer, but as long as a scheduler may make a program late
 /// that is not late itself, and not for ever.
 const PATIENCE_MIN: Nanos = 20_000_000;
@@ -205,7 +205,7 @@ impl Pcm {
 
     /// Whether the running stream sees its next message only if the driver kicks for it.
     pub fn wants_kick(&self, now: Nanos) -> bool {
-        self.is_impatient(now) && !self.is_polled()
+        self.state == State::Running && self.is_impatient(now) && !self.is_polled()
     }
 
     /// Whether its driver has stopped to deliver.

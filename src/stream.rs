@@ -2,7 +2,7 @@
 //! The life of a PCM stream (virtio 1.3, 5.14.6.6.1), pure: no queue, no host, no clock.
 
 use crate::pcm_format::{self, Format};
-use crate::wire::{self, PcmInfo, RawParams, Status};
+use crate::wire::{PcmInfo, RawParams, Status};
 
 /// Where a stream is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub struct Params {
     pub buffer_bytes: u32,
     /// Bytes of one period, a multiple of a frame.
     pub period_bytes: u32,
-    /// The features that the driver has selected, of [`wire::PCM_FEATURES`].
+    /// The features that the driver has selected, of those that its stream offers.
     pub features: u32,
 }
 
@@ -88,7 +88,7 @@ impl Params {
         let format = Format::from_wire(raw.format).ok_or(Status::NotSupported)?;
         let rate = pcm_format::rate_from_wire(raw.rate).ok_or(Status::NotSupported)?;
         let channels = offered.channels_min.max(1)..=offered.channels_max;
-        if raw.features & !wire::PCM_FEATURES != 0
+        if raw.features & !offered.features != 0
             || offered.formats & format.bit() == 0
             || offered.rates & pcm_format::rate_bit(rate) == 0
             || !channels.contains(&raw.channels)
@@ -133,7 +133,7 @@ impl Params {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Direction;
+    use crate::wire::{self, Direction};
 
     const EVENTS: [Event; 5] = [
         Event::SetParams,
@@ -185,6 +185,7 @@ mod tests {
         direction: Direction::Playback,
         channels_min: 1,
         channels_max: 2,
+        features: wire::PCM_EVT_XRUNS | wire::PCM_MSG_POLLING,
     };
     const RAW: RawParams = RawParams {
         buffer_bytes: 4096,

@@ -59,8 +59,6 @@ pub const CTL_EVT_VALUE: u16 = 1 << 0;
 pub const PCM_MSG_POLLING: u32 = 1 << 2;
 /// `1 << VIRTIO_SND_PCM_F_EVT_XRUNS`: the driver wants to be told of lost sound.
 pub const PCM_EVT_XRUNS: u32 = 1 << 4;
-/// What every stream offers. Shared memory is left out: the specification has no such transport yet.
-pub const PCM_FEATURES: u32 = PCM_MSG_POLLING | PCM_EVT_XRUNS;
 
 const R_JACK_INFO: u32 = 1;
 const R_JACK_REMAP: u32 = 2;
@@ -339,13 +337,16 @@ pub struct PcmInfo {
     pub channels_min: u8,
     /// Most channels.
     pub channels_max: u8,
+    /// What a driver may select: [`PCM_EVT_XRUNS`], [`PCM_MSG_POLLING`]. Shared memory is left out:
+    /// the specification has no such transport yet.
+    pub features: u32,
 }
 
 impl PcmInfo {
     /// Appends the item as the driver reads it.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.device.to_le_bytes());
-        out.extend_from_slice(&PCM_FEATURES.to_le_bytes());
+        out.extend_from_slice(&self.features.to_le_bytes());
         out.extend_from_slice(&self.formats.to_le_bytes());
         out.extend_from_slice(&self.rates.to_le_bytes());
         out.extend_from_slice(&[self.direction as u8, self.channels_min, self.channels_max]);
@@ -610,6 +611,7 @@ mod tests {
             direction: Direction::Capture,
             channels_min: 1,
             channels_max: 8,
+            features: PCM_MSG_POLLING | PCM_EVT_XRUNS,
         }
         .encode(&mut out);
         assert_eq!(out.len(), PCM_INFO_SIZE);

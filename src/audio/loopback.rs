@@ -211,6 +211,7 @@ mod tests {
             direction,
             channels_min: 1,
             channels_max: 8,
+            features: 0,
         }
     }
 

@@ -262,6 +262,7 @@ mod tests {
         direction: Direction::Playback,
         channels_min: 1,
         channels_max: 1,
+        features: 0,
     };
 
     /// Streams 0, 1 and 2 of the card lead to stream 1 of b, 0 of a and 0 of b.

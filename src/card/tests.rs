@@ -105,6 +105,7 @@ impl Bench {
             direction,
             channels_min: 1,
             channels_max: 1,
+            features: wire::PCM_EVT_XRUNS | wire::PCM_MSG_POLLING,
         };
         let played = std::sync::Arc::default();
         let infos = vec![info(Direction::Playback), info(Direction::Capture)];

@@ -62,6 +62,7 @@ fn substreams(table: &StreamTable, folder: &Path) -> Result<Vec<Stream>, Fault> 
         })?,
         channels: table.channels.as_ref().map(channels).transpose()?,
         channel_maps: channel_maps(table)?,
+        polling: table.polling,
         ..Stream::new(table.direction.into(), device, host(table, folder)?)
     };
     Ok(description::substreams(stream, count))

@@ -47,6 +47,8 @@ pub struct StreamTable {
     pub rates: Option<Spanned<Vec<Spanned<i64>>>>,
     pub channels: Option<Spanned<Channels>>,
     pub channel_maps: Option<Spanned<Vec<ChannelMap>>>,
+    #[serde(default)]
+    pub polling: bool,
 }
 
 /// The names of a map's positions.

@@ -12,7 +12,7 @@ use crate::audio::null::Null;
 use crate::audio::routes::{Route, Routes};
 use crate::description::{self, Description, Stream, StreamHost};
 use crate::pcm_format::{self, Format, MAX_CHANNELS};
-use crate::wire::{Direction, PcmInfo};
+use crate::wire::{Direction, PCM_EVT_XRUNS, PCM_MSG_POLLING, PcmInfo};
 
 /// Opens the hosts of all streams.
 ///
@@ -73,6 +73,7 @@ fn everything(direction: Direction, formats: &[Format]) -> PcmInfo {
         direction,
         channels_min: 1,
         channels_max: MAX_CHANNELS,
+        features: 0,
     }
 }
 
@@ -164,6 +165,11 @@ fn narrow(id: usize, stream: &Stream, offered: PcmInfo) -> Result<PcmInfo, RunEr
         direction: stream.direction,
         channels_min: offered.channels_min.max(fewest),
         channels_max: offered.channels_max.min(most),
+        features: if stream.polling {
+            PCM_EVT_XRUNS | PCM_MSG_POLLING
+        } else {
+            PCM_EVT_XRUNS
+        },
     };
     let nothing = |what, wanted, offered| RunError::NothingLeft {
         stream: stream.label(id),

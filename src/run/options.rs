@@ -111,7 +111,10 @@ fn listed(
 }
 
 fn stream(args: &Args, direction: Direction, device: u32, host: StreamHost) -> Stream {
-    let stream = Stream::new(direction, device, host);
+    let stream = Stream {
+        polling: args.polling,
+        ..Stream::new(direction, device, host)
+    };
     // A captured file is offered as it is.
     if direction == Direction::Capture && matches!(stream.host, StreamHost::File(_)) {
         return stream;

@@ -139,3 +139,57 @@ fn there_is_at_most_one_interrupt_for_a_message() {
         card.close(0);
     }
 }
+
+#[test]
+fn a_stream_that_is_polled_is_served_without_any_kick() {
+    for late in [false, true] {
+        let device = Device::start(&["--host", "null", "--polling"]);
+        let mut card = Card::attach(&device);
+        for info in card.pcm_infos(2) {
+            assert_eq!(info.features, MSG_POLLING | EVT_XRUNS);
+        }
+        let polled = Params {
+            features: MSG_POLLING,
+            ..SMALL
+        };
+        for stream in [0, 1] {
+            card.prepare(stream, &polled);
+        }
+        let early = (card.queue_playback(0, &[1; 80]), card.queue_capture(1, 80));
+        for stream in [0, 1] {
+            card.must(START, stream);
+        }
+        card.completion(TX).expect_played(early.0);
+        card.completion(RX).expect_captured(early.1, 80);
+        for _ in 0..10 {
+            if late {
+                // Out of the device's patience, which is the time of the buffer.
+                std::thread::sleep(std::time::Duration::from_millis(60));
+            }
+            let heads = (card.queue_playback(0, &[1; 80]), card.queue_capture(1, 80));
+            card.completion(TX).expect_played(heads.0);
+            card.completion(RX).expect_captured(heads.1, 80);
+        }
+        // Those with which every frontend of these tests begins.
+        assert_eq!([TX, RX].map(|queue| card.queues[queue].kicks), [1, 1]);
+        card.close(0);
+        card.close(1);
+    }
+}
+
+#[test]
+fn a_feature_that_is_not_offered_cannot_be_selected() {
+    let device = Device::null();
+    let mut card = Card::attach(&device);
+    assert_eq!(card.pcm_infos(2)[0].features, EVT_XRUNS);
+    for features in [MSG_POLLING, 1, 2, 8, 32, 1 << 31, u32::MAX] {
+        let wrong = Params { features, ..SMALL };
+        let answer = card.request(&wrong.request(0), 4);
+        assert_eq!(answer.status, NOT_SUPP, "{features:#x}");
+    }
+    let right = Params {
+        features: EVT_XRUNS,
+        ..SMALL
+    };
+    card.prepare(0, &right);
+}

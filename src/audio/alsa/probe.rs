@@ -76,6 +76,7 @@ pub fn probe(device: &str, direction: Direction) -> Result<PcmInfo, HostError> {
         direction,
         channels_min: u8::try_from(least).unwrap_or(u8::MAX).max(1),
         channels_max: most.min(MAX_CHANNELS.into()) as u8,
+        features: 0,
     };
     if info.formats == 0 || info.rates == 0 || info.channels_min > info.channels_max {
         return Err(HostError::Alsa {
@@ -107,6 +108,7 @@ pub fn usual(stream: &Stream) -> PcmInfo {
         direction: stream.direction,
         channels_min,
         channels_max,
+        features: 0,
     }
 }
 

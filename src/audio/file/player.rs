@@ -243,6 +243,7 @@ mod tests {
         direction: Direction::Playback,
         channels_min: 1,
         channels_max: 8,
+        features: 0,
     };
 
     fn params(format: Format, channels: u8) -> Params {

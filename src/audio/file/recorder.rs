@@ -40,6 +40,7 @@ impl Recorder {
             direction: Direction::Capture,
             channels_min: layout.channels,
             channels_max: layout.channels,
+            features: 0,
         };
         Ok(Self {
             streams: [info],
