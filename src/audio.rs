@@ -45,16 +45,22 @@ pub enum HostError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// There is no thread to open sound cards in.
+    #[cfg(feature = "alsa")]
+    #[error("cannot start the thread that opens sound cards: {0}")]
+    Thread(#[source] std::io::Error),
     /// An ALSA device cannot be used.
     #[cfg(feature = "alsa")]
-    #[error("ALSA device {device}: {step}: {reason}")]
+    #[error(
+        "ALSA device {device}: {step}: {source}; the stream goes on in silence until it can be used"
+    )]
     Alsa {
         /// Name of the PCM.
-        device: String,
+        device: std::sync::Arc<str>,
         /// What was being done.
         step: &'static str,
         /// What ALSA said.
-        reason: String,
+        source: ::alsa::Error,
     },
 }
 
@@ -137,4 +143,9 @@ pub trait Host: Send {
 
     /// What went wrong with the stream since the last call.
     fn fault(&mut self, stream: usize) -> Option<HostError>;
+
+    /// Whether what went wrong has come right by itself since the last call.
+    fn returned(&mut self, _stream: usize) -> bool {
+        false
+    }
 }

@@ -226,6 +226,9 @@ impl Card {
             if let Some(error) = self.host.fault(id) {
                 self.report(Report::Failed(id, error));
             }
+            if self.host.returned(id) {
+                self.report(Report::Returned(id));
+            }
         }
     }
 

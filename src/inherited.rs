@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Descriptors that the parent process left open for this one. With
-//! `audio/mixer/control_device.rs` the only files with unsafe code.
+//! `audio/mixer/control_device.rs` and `audio/alsa/kernel.rs` the only files with unsafe code.
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;

@@ -20,6 +20,8 @@ pub enum Report {
     Stopped(usize, Tally),
     /// The host behind a stream failed.
     Failed(usize, HostError),
+    /// What the host behind a stream failed at works again.
+    Returned(usize),
     /// A ring is not served any more.
     RingLost(usize, RingError),
     /// A ring is served; `true` where it goes on from an earlier connection.
@@ -54,6 +56,9 @@ pub fn write_log(reports: &Receiver<Report>, labels: &[String]) {
                 log::info!("{}: stopped after {} frames", label(stream), tally.frames);
             }
             Report::Failed(stream, error) => log::error!("{}: {error}", label(stream)),
+            Report::Returned(stream) => {
+                log::warn!("{}: its sound card is back", label(stream));
+            }
             Report::RingLost(queue, error) => {
                 log::error!("queue {queue} is not served any more: {error}");
             }

@@ -2,52 +2,123 @@
 //! Plays on and captures from named ALSA PCMs, straight in the hardware's own buffer.
 //!
 //! Where a PCM cannot be used, the stream goes on with a clock and silence: no application fails
-//! because a card is busy or gone. The log says so once, and every PREPARE tries again.
+//! because a card is busy or gone. The log says so once; another thread goes on trying, and hands
+//! the PCM over to the running stream when it is there.
 
+mod configure;
 mod hardware;
+mod kernel;
+mod offer;
+mod opener;
+mod pace;
 mod probe;
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use nix::poll::PollFlags;
 
 use super::clock::Clocked;
 use super::null::Null;
 use super::{Host, HostError, Nanos, Progress};
 use crate::description::Stream as Description;
 use crate::stream::Params;
-use crate::wire::{Direction, PcmInfo};
+use crate::wire::PcmInfo;
 use hardware::Hardware;
+use opener::{News, Opener, Pcm};
 
 /// How long a stopped PCM is kept open. The Linux driver does not release a stream that has been
 /// drained; without this, nobody else could open the card after the first sound.
 const IDLE: Nanos = 1_000_000_000;
+/// How long a started stream waits for its PCM to be opened before the clock takes its place.
+const OPENING: Nanos = 500_000_000;
+
+/// What a stream's time comes from.
+enum Place {
+    /// Nothing: it needs no PCM now.
+    Closed,
+    /// Its position stands until the PCM is open; once it has been started, until this time.
+    Opening(Option<Nanos>),
+    /// The PCM.
+    Open(Box<Hardware>),
+    /// The clock, until the PCM can be opened.
+    Missing,
+}
 
 struct Stream {
-    device: String,
-    direction: Direction,
+    pcm: Pcm,
     params: Option<Params>,
-    hardware: Option<Hardware>,
-    /// Position at which the clock has taken over from the hardware.
+    place: Place,
+    /// START has come.
+    running: bool,
+    /// The order to open that is in force.
+    ticket: u32,
+    /// Position of the stream at position 0 of the clock.
     base: u64,
-    /// When the hardware was stopped.
+    /// When the stream was stopped.
     idle_since: Option<Nanos>,
-    /// The position at which a hardware that was closed goes on.
-    resume_at: u64,
     fault: Option<HostError>,
     complained: bool,
+    returned: bool,
 }
 
 impl Stream {
+    fn new(pcm: Pcm) -> Self {
+        Self {
+            pcm,
+            params: None,
+            place: Place::Closed,
+            running: false,
+            ticket: 0,
+            base: 0,
+            idle_since: None,
+            fault: None,
+            complained: false,
+            returned: false,
+        }
+    }
+
     fn complain(&mut self, error: HostError) {
         if !std::mem::replace(&mut self.complained, true) {
             self.fault = Some(error);
         }
     }
 
-    fn open(&mut self, params: &Params, position: u64) {
-        match Hardware::open(&self.device, self.direction, params, position) {
-            Ok(hardware) => {
-                self.hardware = Some(hardware);
-                self.complained = false;
-            }
-            Err(error) => self.complain(error),
+    fn hardware(&self) -> Option<&Hardware> {
+        match &self.place {
+            Place::Open(hardware) => Some(hardware),
+            _ => None,
+        }
+    }
+
+    fn hardware_mut(&mut self) -> Option<&mut Hardware> {
+        match &mut self.place {
+            Place::Open(hardware) => Some(hardware),
+            _ => None,
+        }
+    }
+
+    /// When the position no longer stands.
+    fn waits_until(&self) -> Option<Nanos> {
+        match self.place {
+            Place::Opening(until) => until,
+            _ => None,
+        }
+    }
+
+    /// Has the PCM opened, if the stream has parameters.
+    fn open(&mut self, id: usize, opener: &mut Opener, again: bool) {
+        if let Some(params) = &self.params {
+            self.ticket = opener.open(id, params, again);
+        }
+    }
+
+    /// Gives the PCM back, or stops asking for it.
+    fn close(&mut self, id: usize, opener: &Opener) {
+        match std::mem::replace(&mut self.place, Place::Closed) {
+            Place::Open(hardware) => opener.close(hardware),
+            Place::Opening(_) | Place::Missing => opener.cancel(id),
+            Place::Closed => {}
         }
     }
 }
@@ -57,65 +128,116 @@ pub struct Alsa {
     infos: Vec<PcmInfo>,
     streams: Vec<Stream>,
     clock: Clocked<Null>,
+    opener: Opener,
 }
 
 impl Alsa {
     /// A host on the PCMs of these streams. One that cannot be opened now is offered with the
     /// parameters that it was described with, or those that most cards have.
-    pub fn new<'a>(pcms: impl IntoIterator<Item = (&'a str, &'a Description)>) -> Self {
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn new<'a>(
+        pcms: impl IntoIterator<Item = (&'a str, &'a Description)>,
+    ) -> Result<Self, HostError> {
         let mut infos = Vec::new();
         let mut streams = Vec::new();
         for (device, description) in pcms {
-            let direction = description.direction;
-            let mut stream = Stream {
-                device: device.to_owned(),
-                direction,
-                params: None,
-                hardware: None,
-                base: 0,
-                idle_since: None,
-                resume_at: 0,
-                fault: None,
-                complained: false,
-            };
-            infos.push(probe::probe(device, direction).unwrap_or_else(|error| {
+            let mut stream = Stream::new(Pcm {
+                device: Arc::from(device),
+                direction: description.direction,
+            });
+            let info = probe::probe(&stream.pcm.device, description).unwrap_or_else(|error| {
                 stream.complain(error);
                 probe::usual(description)
-            }));
+            });
+            infos.push(info);
             streams.push(stream);
         }
-        let clock = Clocked::new(Null::new(infos.clone()));
-        Self {
+        let pcms = streams.iter().map(|stream| stream.pcm.clone()).collect();
+        let opener = Opener::start(pcms).map_err(HostError::Thread)?;
+        Ok(Self {
+            clock: Clocked::new(Null::new(infos.clone())),
             infos,
             streams,
-            clock,
-        }
+            opener,
+        })
     }
 
     fn hardware(&mut self, stream: usize) -> Option<&mut Hardware> {
-        self.streams.get_mut(stream)?.hardware.as_mut()
+        self.streams.get_mut(stream)?.hardware_mut()
     }
 
     fn base(&self, stream: usize) -> u64 {
         self.streams.get(stream).map_or(0, |stream| stream.base)
     }
 
-    /// The hardware has failed: the clock takes over where it was.
+    /// The hardware has failed: the clock takes over where it was, until the hardware is back.
     fn fall_back(&mut self, id: usize, now: Nanos, error: HostError) {
         let Some(stream) = self.streams.get_mut(id) else {
             return;
         };
-        let Some(hardware) = stream.hardware.take() else {
+        let Place::Open(hardware) = std::mem::replace(&mut stream.place, Place::Missing) else {
             return;
         };
-        stream.base = hardware.position();
-        stream.resume_at = stream.base;
         stream.complain(error);
-        let Some(params) = stream.params else { return };
-        // Null never fails.
-        let _ = self.clock.prepare(id, &params);
-        if hardware.is_running() {
+        let position = hardware.position();
+        stream.base = position.saturating_sub(self.clock.stop(id, now));
+        // What was in the card is lost, and not copied again: the clock goes over it.
+        let ahead = hardware.cursor().saturating_sub(position);
+        self.clock.write(id, ahead, &mut |_| ());
+        self.opener.close(hardware);
+        stream.open(id, &mut self.opener, true);
+        if stream.running {
+            // A clock does not fail.
             let _ = self.clock.start(id, now);
+        }
+    }
+
+    /// The clock takes the place of a PCM that is not open yet.
+    fn go_without(&mut self, id: usize, now: Nanos) {
+        if let Some(stream) = self.streams.get_mut(id) {
+            stream.place = Place::Missing;
+            if stream.running {
+                let _ = self.clock.start(id, now);
+            }
+        }
+    }
+
+    fn hear(&mut self, news: News, now: Nanos) {
+        let id = news.stream;
+        let Some(stream) = self.streams.get_mut(id) else {
+            return;
+        };
+        let awaited = news.ticket == stream.ticket
+            && matches!(stream.place, Place::Opening(_) | Place::Missing);
+        match news.result {
+            Ok(hardware) if awaited => self.take_over(id, hardware, now),
+            Ok(hardware) => self.opener.close(hardware),
+            Err(error) if awaited => {
+                stream.complain(error);
+                self.go_without(id, now);
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// The PCM is open: from here on the stream's time is the card's.
+    fn take_over(&mut self, id: usize, mut hardware: Box<Hardware>, now: Nanos) {
+        let Some(stream) = self.streams.get_mut(id) else {
+            return self.opener.close(hardware);
+        };
+        let position = self.clock.progress(id, now).position;
+        let ahead = self.clock.cursor(id).saturating_sub(position);
+        self.clock.stop(id, now);
+        hardware.place(stream.base.saturating_add(position), ahead);
+        if stream.running {
+            hardware.start_soon();
+        }
+        stream.place = Place::Open(hardware);
+        if std::mem::take(&mut stream.complained) {
+            // A fault that has not been fetched yet is told first.
+            stream.returned = true;
         }
     }
 }
@@ -125,151 +247,192 @@ impl Host for Alsa {
         &self.infos
     }
 
-    fn prepare(&mut self, stream: usize, params: &Params) -> Result<(), HostError> {
-        self.clock.prepare(stream, params)?;
-        let Some(stream) = self.streams.get_mut(stream) else {
+    fn prepare(&mut self, id: usize, params: &Params) -> Result<(), HostError> {
+        self.clock.prepare(id, params)?;
+        let Some(stream) = self.streams.get_mut(id) else {
             return Ok(());
         };
-        stream.params = Some(*params);
         stream.base = 0;
         stream.idle_since = None;
-        stream.resume_at = 0;
-        // Closed first: a PCM can be opened only once.
-        stream.hardware = None;
-        stream.open(params, 0);
+        stream.running = false;
+        let same = stream.params.replace(*params) == Some(*params);
+        if let Some(hardware) = stream.hardware_mut().filter(|_| same) {
+            hardware.place(0, 0);
+            return Ok(());
+        }
+        stream.close(id, &self.opener);
+        stream.place = Place::Opening(None);
+        stream.open(id, &mut self.opener, false);
         Ok(())
     }
 
-    fn start(&mut self, stream: usize, now: Nanos) -> Result<(), HostError> {
-        let Some(known) = self.streams.get_mut(stream) else {
+    fn start(&mut self, id: usize, now: Nanos) -> Result<(), HostError> {
+        let Some(stream) = self.streams.get_mut(id) else {
             return Ok(());
         };
-        if known.idle_since.take().is_some()
-            && known.hardware.is_none()
-            && let Some(params) = known.params
-        {
-            known.open(&params, known.resume_at);
-            known.base = known.resume_at;
-        }
-        match known.hardware.as_mut().map(|hardware| hardware.start(now)) {
-            None => self.clock.start(stream, now),
-            Some(Ok(())) => Ok(()),
-            Some(Err(error)) => {
-                self.fall_back(stream, now, error);
-                self.clock.start(stream, now)
+        stream.running = true;
+        stream.idle_since = None;
+        match &mut stream.place {
+            Place::Open(hardware) => {
+                if let Err(error) = hardware.start(now) {
+                    self.fall_back(id, now, error);
+                }
+                return Ok(());
+            }
+            Place::Missing => return self.clock.start(id, now),
+            Place::Opening(until) => *until = Some(now.saturating_add(OPENING)),
+            Place::Closed => {
+                stream.place = Place::Opening(Some(now.saturating_add(OPENING)));
+                stream.open(id, &mut self.opener, false);
             }
         }
+        Ok(())
     }
 
-    fn stop(&mut self, stream: usize, now: Nanos) -> u64 {
-        let base = self.base(stream);
-        let Some(known) = self.streams.get_mut(stream) else {
+    fn stop(&mut self, id: usize, now: Nanos) -> u64 {
+        let Some(stream) = self.streams.get_mut(id) else {
             return 0;
         };
-        let Some(hardware) = &mut known.hardware else {
-            return base.saturating_add(self.clock.stop(stream, now));
-        };
-        known.idle_since = Some(now);
-        let stopped = hardware.stop(now);
-        let position = hardware.position();
-        if let Err(error) = stopped {
-            self.fall_back(stream, now, error);
+        stream.running = false;
+        stream.idle_since = Some(now);
+        match &mut stream.place {
+            Place::Open(hardware) => {
+                let stopped = hardware.stop(now);
+                let position = hardware.position();
+                if let Err(error) = stopped {
+                    self.fall_back(id, now, error);
+                }
+                return position;
+            }
+            Place::Opening(until) => *until = None,
+            Place::Missing | Place::Closed => {}
         }
-        position
+        self.clock.stop(id, now).saturating_add(stream.base)
     }
 
-    fn release(&mut self, stream: usize) {
-        self.clock.release(stream);
-        if let Some(stream) = self.streams.get_mut(stream) {
-            stream.hardware = None;
+    fn release(&mut self, id: usize) {
+        self.clock.release(id);
+        if let Some(stream) = self.streams.get_mut(id) {
+            stream.running = false;
             stream.idle_since = None;
+            stream.close(id, &self.opener);
         }
     }
 
-    fn progress(&mut self, stream: usize, now: Nanos) -> Progress {
-        match self.hardware(stream).map(|hardware| hardware.progress(now)) {
+    fn progress(&mut self, id: usize, now: Nanos) -> Progress {
+        let waiting = self.streams.get(id).and_then(Stream::waits_until);
+        if waiting.is_some_and(|until| now >= until) {
+            self.go_without(id, now);
+        }
+        match self.hardware(id).map(|hardware| hardware.progress(now)) {
             Some(Ok(progress)) => return progress,
-            Some(Err(error)) => self.fall_back(stream, now, error),
+            Some(Err(error)) => self.fall_back(id, now, error),
             None => {}
         }
-        let base = self.base(stream);
-        let progress = self.clock.progress(stream, now);
+        let progress = self.clock.progress(id, now);
         Progress {
-            position: progress.position.saturating_add(base),
+            position: progress.position.saturating_add(self.base(id)),
             ..progress
         }
     }
 
-    fn cursor(&self, stream: usize) -> u64 {
-        match self.streams.get(stream) {
-            Some(Stream {
-                hardware: Some(hardware),
-                ..
-            }) => hardware.cursor(),
-            Some(known) => known.base.saturating_add(self.clock.cursor(stream)),
-            None => 0,
+    fn cursor(&self, id: usize) -> u64 {
+        match self.streams.get(id).and_then(Stream::hardware) {
+            Some(hardware) => hardware.cursor(),
+            None => self.base(id).saturating_add(self.clock.cursor(id)),
         }
     }
 
-    fn write(&mut self, stream: usize, frames: u64, fill: &mut dyn FnMut(&mut [u8])) -> u64 {
-        match self.hardware(stream) {
+    fn write(&mut self, id: usize, frames: u64, fill: &mut dyn FnMut(&mut [u8])) -> u64 {
+        match self.hardware(id) {
             Some(hardware) => hardware.write(frames, fill),
-            None => self.clock.write(stream, frames, fill),
+            None => self.clock.write(id, frames, fill),
         }
     }
 
-    fn read(&mut self, stream: usize, frames: u64, drain: &mut dyn FnMut(&[u8])) -> u64 {
-        match self.hardware(stream) {
+    fn read(&mut self, id: usize, frames: u64, drain: &mut dyn FnMut(&[u8])) -> u64 {
+        match self.hardware(id) {
             Some(hardware) => hardware.read(frames, drain),
-            None => self.clock.read(stream, frames, drain),
+            None => self.clock.read(id, frames, drain),
         }
     }
 
-    fn starve(&mut self, stream: usize, frames: u64, now: Nanos) -> u64 {
-        match self.hardware(stream) {
+    fn starve(&mut self, id: usize, frames: u64, now: Nanos) -> u64 {
+        match self.hardware(id) {
             Some(hardware) => hardware.starve(),
-            None => self.clock.starve(stream, frames, now),
+            None => self.clock.starve(id, frames, now),
         }
     }
 
-    fn when(&self, stream: usize, position: u64, now: Nanos) -> Nanos {
-        match self.streams.get(stream) {
-            Some(Stream {
-                hardware: Some(hardware),
-                ..
-            }) => hardware.when(position, now),
-            Some(known) => self
+    fn expect(&mut self, id: usize, position: u64) {
+        if let Some(hardware) = self.hardware(id) {
+            hardware.expect(position);
+        }
+    }
+
+    fn wakers<'a>(&'a self, wait: &mut dyn FnMut(BorrowedFd<'a>, PollFlags)) {
+        wait(self.opener.alarm(), PollFlags::POLLIN);
+        let interrupts = self.streams.iter().filter_map(Stream::hardware);
+        for (descriptor, flags) in interrupts.filter_map(Hardware::waker) {
+            wait(descriptor, flags);
+        }
+    }
+
+    fn wake(&mut self, now: Nanos) {
+        while let Some(news) = self.opener.news() {
+            self.hear(news, now);
+        }
+    }
+
+    fn when(&self, id: usize, position: u64, now: Nanos) -> Nanos {
+        let Some(stream) = self.streams.get(id) else {
+            return now.saturating_add(1);
+        };
+        match &stream.place {
+            Place::Open(hardware) => hardware.when(position, now),
+            Place::Opening(Some(until)) => *until,
+            _ => self
                 .clock
-                .when(stream, position.saturating_sub(known.base), now),
-            None => now.saturating_add(1),
+                .when(id, position.saturating_sub(stream.base), now),
         }
     }
 
-    fn upkeep(&self, stream: usize, now: Nanos) -> Option<Nanos> {
-        let known = self.streams.get(stream)?;
-        let hardware = known.hardware.as_ref()?;
-        match known.idle_since {
-            Some(since) => Some(since.saturating_add(IDLE)),
-            None => hardware.upkeep(now),
+    fn upkeep(&self, id: usize, now: Nanos) -> Option<Nanos> {
+        let stream = self.streams.get(id)?;
+        let idle = stream
+            .idle_since
+            .filter(|_| !matches!(stream.place, Place::Closed));
+        if let Some(since) = idle {
+            return Some(since.saturating_add(IDLE));
         }
+        let upkeep = stream.hardware().and_then(|hardware| hardware.upkeep(now));
+        upkeep.or(stream.waits_until())
     }
 
-    fn rest(&mut self, stream: usize, now: Nanos) {
-        let Some(known) = self.streams.get_mut(stream) else {
+    fn rest(&mut self, id: usize, now: Nanos) {
+        let Some(stream) = self.streams.get_mut(id) else {
             return;
         };
-        if known
+        if stream
             .idle_since
             .is_some_and(|since| now >= since.saturating_add(IDLE))
-            && let Some(hardware) = known.hardware.take()
         {
-            known.resume_at = hardware.position();
+            stream.idle_since = None;
+            if let Some(hardware) = stream.hardware() {
+                let clock = self.clock.stop(id, now);
+                stream.base = hardware.position().saturating_sub(clock);
+            }
+            stream.close(id, &self.opener);
         }
     }
 
-    fn fault(&mut self, stream: usize) -> Option<HostError> {
+    fn fault(&mut self, id: usize) -> Option<HostError> {
+        self.streams.get_mut(id)?.fault.take()
+    }
+
+    fn returned(&mut self, id: usize) -> bool {
         self.streams
-            .get_mut(stream)
-            .and_then(|stream| stream.fault.take())
+            .get_mut(id)
+            .is_some_and(|stream| std::mem::take(&mut stream.returned))
     }
 }

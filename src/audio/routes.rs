@@ -154,6 +154,11 @@ impl Host for Routes {
         self.lead_mut(stream)
             .and_then(|(host, stream)| host.fault(stream))
     }
+
+    fn returned(&mut self, stream: usize) -> bool {
+        self.lead_mut(stream)
+            .is_some_and(|(host, stream)| host.returned(stream))
+    }
 }
 
 #[cfg(test)]

@@ -125,7 +125,7 @@ fn open_pcms(
     if pcms().next().is_none() {
         return Ok(());
     }
-    let host = routes.add_host(Box::new(crate::audio::alsa::Alsa::new(pcms())));
+    let host = routes.add_host(Box::new(crate::audio::alsa::Alsa::new(pcms())?));
     let behind = streams.iter().zip(ways);
     let behind = behind.filter(|(stream, _)| matches!(stream.host, StreamHost::Alsa(_)));
     for (stream, (_, way)) in behind.enumerate() {

@@ -1,91 +1,110 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! One open PCM: its buffer is mapped, its hardware pointer is the clock.
 //!
-//! The thread's timer, not the card's interrupt, paces it. The buffer is filled to one period of
-//! the driver plus a margin and no further, so that samples are copied late; silence goes in only
-//! when the last of the sound is about to be played.
+//! A timer wakes the thread when the pointer will have passed the end of a message; where the
+//! pointer turns out to move in steps, the card's period interrupt does. Each wake-up reads the
+//! pointer once and fills the buffer to one period of the driver plus a margin, so that samples are
+//! copied late.
 
-use alsa::ValueOr;
-use alsa::pcm::{Access, Frames, HwParams, PCM};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
-use super::super::{HostError, Nanos, Progress};
-use super::probe::{alsa_format, failure, open};
+use alsa::direct::pcm::Control;
+use alsa::pcm::{Frames, PCM, State, Status};
+use alsa::poll::Descriptors;
+use nix::poll::PollFlags;
+
+use super::configure::{Agreed, configure};
+use super::kernel::{self, SoftwareParams};
+use super::pace::{Clock, Fill, time};
+use super::probe::{failure, open};
+use crate::audio::{HostError, Nanos, Progress};
 use crate::pcm_format::Format;
 use crate::stream::Params;
 use crate::wire::Direction;
 
-const SECOND: u64 = 1_000_000_000;
-/// What the buffer holds beyond one period, in parts of a second: more than a tick of the slowest
-/// clock that a card's pointer follows.
-const MARGIN: u64 = 100;
-/// Shortest buffer to ask for, in parts of a second.
-const SHORTEST_BUFFER: u64 = 5;
-/// The pointer of a card moves in steps: asking again sooner than this tells nothing new.
-const PATIENCE: Nanos = 500_000;
+/// How long after the expected time a card may still interrupt: half of what the buffer holds beyond
+/// one period.
+const BACKSTOP: Nanos = 5_000_000;
+/// A pointer is not asked again sooner.
+const SHORTEST_SLEEP: Nanos = 500_000;
+
+/// What the kernel shares of a hw PCM: its interrupt, and from how many frames on that wakes.
+struct Interrupt {
+    descriptor: OwnedFd,
+    control: Control,
+}
 
 /// An open PCM.
 pub struct Hardware {
-    device: String,
+    device: Arc<str>,
     pcm: PCM,
+    interrupt: Option<Interrupt>,
     direction: Direction,
     format: Format,
     frame_bytes: usize,
-    rate: u64,
-    /// Frames of the card's buffer.
-    buffer: u64,
-    /// Playback: fill it to here; look for more below `low`; add silence below `dry`.
-    target: u64,
-    low: u64,
-    dry: u64,
+    rate: u32,
+    agreed: Agreed,
+    fill: Fill,
+    clock: Clock,
+    /// Position at which the card's periods start.
+    origin: u64,
     /// Position of the next frame to be written or read.
     cursor: u64,
-    /// Position of the hardware pointer, and when it was there.
+    /// Position of the hardware pointer.
     position: u64,
-    seen_at: Nanos,
     /// Frames that the card had to do without since it was last asked.
     skipped: u64,
     running: bool,
+    /// START has come, and the first frames have not.
+    starting: bool,
+    /// The driver had less than what was asked for.
+    short: bool,
+    /// The next interrupt comes when the frames that are awaited have passed.
+    awaited: bool,
+    failed: Option<HostError>,
 }
 
 impl Hardware {
-    /// Opens and configures a PCM; its next frame is at `position`.
+    /// Opens and configures a PCM; its next frame is at position 0.
     ///
     /// # Errors
     /// Another program has it, it is gone, or it refuses the parameters.
     pub fn open(
-        device: &str,
+        device: &Arc<str>,
         direction: Direction,
         params: &Params,
-        position: u64,
     ) -> Result<Self, HostError> {
         let pcm = open(device, direction)?;
-        configure(&pcm, device, params)?;
-        let fail = failure(device, "buffer");
-        let buffer = pcm
-            .hw_params_current()
-            .and_then(|hw| hw.get_buffer_size())
-            .map_err(fail)?;
-        let buffer = u64::try_from(buffer).unwrap_or(0);
-        let rate = u64::from(params.rate);
-        let margin = rate / MARGIN;
-        let driver_frames = u64::from(params.buffer_bytes / params.frame_bytes());
-        let low = margin.min(driver_frames / 4).max(1);
+        let agreed = configure(&pcm, device, params)?;
+        let interrupt = share(&pcm, device);
+        let driver_buffer = u64::from(params.buffer_bytes / params.frame_bytes());
+        let fill = Fill::new(
+            params.period_frames(),
+            driver_buffer,
+            agreed.buffer,
+            params.rate,
+        );
         Ok(Self {
-            device: device.to_owned(),
+            device: Arc::clone(device),
             pcm,
+            interrupt,
             direction,
             format: params.format,
             frame_bytes: params.frame_bytes() as usize,
-            rate,
-            buffer,
-            target: (params.period_frames() + margin).min(buffer),
-            low,
-            dry: low / 2,
-            cursor: position,
-            position,
-            seen_at: 0,
+            rate: params.rate,
+            agreed,
+            fill,
+            clock: Clock::new(params.rate),
+            origin: 0,
+            cursor: 0,
+            position: 0,
             skipped: 0,
             running: false,
+            starting: false,
+            short: false,
+            awaited: false,
+            failed: None,
         })
     }
 
@@ -99,112 +118,146 @@ impl Hardware {
         self.cursor
     }
 
-    /// Whether it has been started.
-    pub fn is_running(&self) -> bool {
-        self.running
+    fn filled(&self) -> u64 {
+        self.cursor.saturating_sub(self.position)
     }
 
-    fn fill(&self) -> u64 {
-        self.cursor.saturating_sub(self.position)
+    /// A stopped PCM goes on from `position`; `ahead` frames from there on have been copied
+    /// elsewhere, and are silence here.
+    pub fn place(&mut self, position: u64, ahead: u64) {
+        self.position = position;
+        self.cursor = position;
+        if self.direction == Direction::Playback {
+            self.write_silence(ahead.min(self.agreed.buffer));
+        }
+    }
+
+    /// Starts as soon as the first frames have been written, or there are none.
+    pub fn start_soon(&mut self) {
+        self.starting = true;
     }
 
     /// Lets the hardware run. A playback buffer that is still empty gets a little silence: a PCM
     /// does not start without.
     pub fn start(&mut self, now: Nanos) -> Result<(), HostError> {
-        if self.direction == Direction::Playback && self.fill() == 0 {
-            self.write_silence(self.low);
+        self.starting = false;
+        if self.direction == Direction::Playback && self.filled() == 0 {
+            self.write_silence(self.fill.lead);
         }
+        self.origin = self.position;
         self.pcm.start().map_err(failure(&self.device, "start"))?;
         self.running = true;
-        self.seen_at = now;
+        self.clock.set(self.position, now);
         Ok(())
+    }
+
+    fn start_if_due(&mut self) {
+        if self.starting {
+            // The clock is put right when the pointer is next read.
+            self.failed = self.start(0).err();
+        }
     }
 
     /// Halts the hardware at once and drops what has not been heard.
     pub fn stop(&mut self, now: Nanos) -> Result<(), HostError> {
         let seen = self.progress(now).map(|_| ());
         self.running = false;
-        let fail = failure(&self.device, "stop");
-        let stopped = seen.and(
-            self.pcm
-                .drop()
-                .and_then(|()| self.pcm.prepare())
-                .map_err(fail),
-        );
+        self.starting = false;
+        self.awaited = false;
+        let stopped = self.pcm.drop().and_then(|()| self.pcm.prepare());
         if self.direction == Direction::Playback {
             self.position = self.position.min(self.cursor);
             self.cursor = self.position;
         } else {
             self.position = self.cursor;
         }
-        stopped
+        seen.and(stopped.map_err(failure(&self.device, "stop")))
     }
 
     /// Asks the hardware where it is.
     pub fn progress(&mut self, now: Nanos) -> Result<Progress, HostError> {
-        let state = match self.pcm.avail_delay() {
-            Err(error) if self.restart(&error) => self.pcm.avail_delay(),
-            state => state,
-        };
-        let (available, delay) = state.map_err(failure(&self.device, "position"))?;
-        let available = u64::try_from(available).unwrap_or(0);
-        let delay = u64::try_from(delay).unwrap_or(0);
-        self.seen_at = now;
-        let over = available.saturating_sub(self.buffer);
-        if over > 0 {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        self.awaited = false;
+        let fail = failure(&self.device, "position");
+        let mut status = self.pcm.status().map_err(fail)?;
+        if self.running && !matches!(status.get_state(), State::Running | State::Draining) {
+            self.restart(now)?;
+            let fail = failure(&self.device, "position");
+            status = self.pcm.status().map_err(fail)?;
+        }
+        let available = u64::try_from(status.get_avail()).unwrap_or(0);
+        let delay = u64::try_from(status.get_delay()).unwrap_or(0);
+        let over = available.saturating_sub(self.agreed.buffer);
+        if over > 0 && self.running {
             self.skip(over);
         }
-        let available = available.min(self.buffer);
-        Ok(match self.direction {
+        let available = available.min(self.agreed.buffer);
+        let (ready, hidden) = match self.direction {
             Direction::Playback => {
-                let fill = self.buffer - available;
-                self.position = self.position.max(self.cursor.saturating_sub(fill));
-                Progress {
-                    position: self.position,
-                    ready: self.target.saturating_sub(fill),
-                    latency: delay.saturating_sub(fill),
-                }
+                let filled = self.agreed.buffer - available;
+                let at = self
+                    .cursor
+                    .saturating_sub(filled.saturating_add(self.ahead(over)));
+                self.position = self.position.max(at);
+                let target = self.fill.target(self.clock.lag());
+                (target.saturating_sub(self.filled()), filled)
             }
             Direction::Capture => {
-                self.position = self.cursor + available;
-                let latency = delay.saturating_sub(available);
-                Progress {
-                    position: self.position,
-                    ready: available,
-                    latency,
-                }
+                self.position = self.cursor.saturating_add(available);
+                (available, available)
             }
+        };
+        if self.running {
+            self.clock.saw(self.position, time_of(&status, now));
+        }
+        self.short = false;
+        Ok(Progress {
+            position: self.position,
+            ready,
+            latency: delay.saturating_sub(hidden),
         })
     }
 
-    /// After an overrun or underrun that the card itself noticed, goes on. False if it cannot.
-    fn restart(&mut self, error: &alsa::Error) -> bool {
-        if error.errno() != nix::errno::Errno::EPIPE as i32 || self.pcm.prepare().is_err() {
-            return false;
+    /// After [`Hardware::skip`], silence that was written lies before the cursor.
+    fn ahead(&self, over: u64) -> u64 {
+        if over > 0 && self.running {
+            self.fill.lead
+        } else {
+            0
         }
-        // All that was in the buffer is taken as played.
-        self.position = self.cursor;
-        self.skipped += self.low;
-        if self.direction == Direction::Playback {
-            self.write_silence(self.low);
-        }
-        !self.running || self.pcm.start().is_ok()
+    }
+
+    /// A card that noticed an underrun or overrun itself, or was suspended, is started anew. What
+    /// its clock has passed since is lost.
+    fn restart(&mut self, now: Nanos) -> Result<(), HostError> {
+        let fail = failure(&self.device, "restart");
+        self.pcm.prepare().map_err(fail)?;
+        let position = self.clock.position(now).max(self.cursor);
+        self.skipped += position - self.cursor;
+        self.place(position, self.fill.lead);
+        self.origin = position;
+        self.pcm.start().map_err(failure(&self.device, "restart"))
     }
 
     /// The hardware is ahead of this thread by more than its buffer: catch up with it.
     fn skip(&mut self, frames: u64) {
+        let before = self.cursor;
         match self.direction {
-            Direction::Playback => self.write_silence(frames),
+            Direction::Playback => self.write_silence(frames + self.fill.lead),
             Direction::Capture => {
                 self.read(frames, &mut |_| ());
             }
         }
-        self.skipped += frames;
+        self.skipped += self.cursor - before;
     }
 
     /// Copies up to `frames` frames into the card's buffer.
     pub fn write(&mut self, frames: u64, fill: &mut dyn FnMut(&mut [u8])) -> u64 {
-        self.transfer(frames, fill)
+        let written = self.transfer(frames, fill);
+        self.start_if_due();
+        written
     }
 
     /// Copies up to `frames` frames out of the card's buffer.
@@ -240,25 +293,68 @@ impl Hardware {
     /// The driver has no more frames, or no room. Returns the frames of silence or loss since the
     /// last call.
     pub fn starve(&mut self) -> u64 {
-        if self.direction == Direction::Playback && self.running && self.fill() < self.dry {
+        self.start_if_due();
+        self.short = true;
+        if self.running && self.direction == Direction::Playback && self.filled() <= self.dry() {
             let before = self.cursor;
-            self.write_silence(self.low.saturating_sub(self.fill()));
+            self.write_silence(self.fill.lead.saturating_sub(self.filled()));
             self.skipped += self.cursor - before;
         }
         std::mem::take(&mut self.skipped)
     }
 
-    fn time(&self, frames: u64) -> Nanos {
-        let nanos = u128::from(frames) * u128::from(SECOND) / u128::from(self.rate.max(1));
-        u64::try_from(nanos).unwrap_or(u64::MAX)
+    /// With so few frames left, silence is written in good time: nobody else does it. The kernel
+    /// does, for a hw PCM.
+    fn dry(&self) -> u64 {
+        match self.interrupt {
+            Some(_) => 0,
+            None => self.fill.lead / 2,
+        }
     }
 
-    /// When the pointer is expected at `position`.
+    /// The next wake-up is wanted when the pointer has passed `position`.
+    pub fn expect(&mut self, position: u64) {
+        self.awaited = false;
+        let (Some(interrupt), true) = (&self.interrupt, self.running && self.clock.is_coarse())
+        else {
+            return;
+        };
+        let from_start = position.saturating_sub(self.origin);
+        // A period of the card has to end there, and the frames up to there to be in its buffer.
+        if position <= self.position || !from_start.is_multiple_of(self.agreed.period) {
+            return;
+        }
+        let available = match self.direction {
+            Direction::Playback => {
+                let behind = self.cursor.checked_sub(position);
+                behind.and_then(|behind| self.agreed.buffer.checked_sub(behind))
+            }
+            Direction::Capture => position.checked_sub(self.cursor),
+        };
+        let available = available.and_then(|frames| Frames::try_from(frames).ok());
+        if let Some(available) = available.filter(|&frames| frames > 0) {
+            interrupt.control.set_avail_min(available);
+            self.awaited = true;
+        }
+    }
+
+    /// The card's interrupt, while it is waited for.
+    pub fn waker(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
+        let interrupt = self.interrupt.as_ref().filter(|_| self.awaited)?;
+        let flags = match self.direction {
+            Direction::Playback => PollFlags::POLLOUT,
+            Direction::Capture => PollFlags::POLLIN,
+        };
+        Some((interrupt.descriptor.as_fd(), flags))
+    }
+
+    /// When the pointer is expected to have passed `position`.
     pub fn when(&self, position: u64, now: Nanos) -> Nanos {
-        let ahead = self.time(position.saturating_sub(self.position));
-        self.seen_at
-            .saturating_add(ahead)
-            .max(now.saturating_add(PATIENCE))
+        let patience = if self.awaited { BACKSTOP } else { 0 };
+        self.clock
+            .when(position)
+            .saturating_add(patience)
+            .max(now.saturating_add(SHORTEST_SLEEP))
     }
 
     /// When the buffer is so low that it has to be looked after.
@@ -266,54 +362,50 @@ impl Hardware {
         if self.direction == Direction::Capture || !self.running {
             return None;
         }
-        let level = if self.fill() > self.low {
-            self.low
+        let position = if !self.short {
+            let low = self.fill.low(self.clock.lag(), self.rate);
+            self.cursor.saturating_sub(low)
+        } else if self.interrupt.is_some() {
+            // The card plays silence; its pointer must not get a whole buffer ahead.
+            self.cursor + self.agreed.buffer / 2
         } else {
-            self.dry
+            self.cursor.saturating_sub(self.dry())
         };
-        Some(self.when(self.cursor.saturating_sub(level), now))
+        Some(self.clock.when(position).max(now + SHORTEST_SLEEP))
     }
 }
 
-fn configure(pcm: &PCM, device: &str, params: &Params) -> Result<(), HostError> {
-    let fail = |step| failure(device, step);
-    let unsupported = || fail("format")(alsa::Error::unsupported("snd_pcm_hw_params_set_format"));
-    let format = alsa_format(params.format).ok_or_else(unsupported)?;
-    let hw = HwParams::any(pcm).map_err(fail("parameters"))?;
-    hw.set_rate_resample(false).map_err(fail("no resampling"))?;
-    hw.set_access(Access::MMapInterleaved)
-        .map_err(fail("mapped access"))?;
-    hw.set_format(format).map_err(fail("format"))?;
-    hw.set_channels(params.channels.into())
-        .map_err(fail("channels"))?;
-    hw.set_rate(params.rate, ValueOr::Nearest)
-        .map_err(fail("rate"))?;
-    let period = params.period_frames();
-    let divisors = 1..=16u64;
-    let exact = divisors
-        .filter(|divisor| period.is_multiple_of(*divisor))
-        .any(|divisor| {
-            hw.set_period_size((period / divisor) as Frames, ValueOr::Nearest)
-                .is_ok()
-        });
-    if !exact {
-        hw.set_period_size_near(period as Frames, ValueOr::Nearest)
-            .map_err(fail("period"))?;
+/// When the pointer was read.
+fn time_of(status: &Status, now: Nanos) -> Nanos {
+    let stamp = status.get_htstamp();
+    let seconds = u64::try_from(stamp.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(stamp.tv_nsec).unwrap_or(0);
+    let at = seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
+    // A driver that stamps with another clock, or not at all.
+    if at.abs_diff(now) > time(1, 1) {
+        now
+    } else {
+        at
     }
-    let rate = u64::from(params.rate);
-    let wanted = (2 * period + 2 * rate / MARGIN).max(rate / SHORTEST_BUFFER);
-    hw.set_buffer_size_near(wanted as Frames)
-        .map_err(fail("buffer"))?;
-    pcm.hw_params(&hw).map_err(fail("parameters"))?;
-    let sw = pcm
-        .sw_params_current()
-        .map_err(fail("software parameters"))?;
-    let boundary = sw.get_boundary().map_err(fail("software parameters"))?;
-    // Started by START alone; never stopped by an underrun: the clock goes on.
-    sw.set_start_threshold(boundary)
-        .map_err(fail("start threshold"))?;
-    sw.set_stop_threshold(boundary)
-        .map_err(fail("stop threshold"))?;
-    pcm.sw_params(&sw).map_err(fail("software parameters"))?;
-    pcm.prepare().map_err(fail("prepare"))
+}
+
+/// What there is to share of a PCM; only of the hardware itself, not of a plugin before it, whose
+/// frames are others.
+fn share(pcm: &PCM, device: &str) -> Option<Interrupt> {
+    if !device.starts_with("hw:") {
+        return None;
+    }
+    let polled = pcm.get().ok()?;
+    let &[polled] = polled.as_slice() else {
+        return None;
+    };
+    let descriptor = kernel::duplicate(polled.fd).ok()?;
+    let boundary = pcm.sw_params_current().and_then(|sw| sw.get_boundary());
+    let params = SoftwareParams::silencing(boundary.ok()?.try_into().ok()?);
+    kernel::set_software_params(descriptor.as_fd(), params).ok()?;
+    let control = Control::new(pcm).ok()?;
+    Some(Interrupt {
+        descriptor,
+        control,
+    })
 }

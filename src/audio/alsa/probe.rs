@@ -3,12 +3,15 @@
 
 use std::ffi::CString;
 use std::str::FromStr;
+use std::sync::Arc;
 
+use alsa::ValueOr;
 use alsa::pcm::{Access, Format as AlsaFormat, HwParams, PCM};
 
-use super::super::HostError;
+use super::offer::Offer;
+use crate::audio::HostError;
 use crate::description::Stream;
-use crate::pcm_format::{self, FORMATS, MAX_CHANNELS, RATES};
+use crate::pcm_format::{self, FORMATS, Format, MAX_CHANNELS, RATES};
 use crate::wire::{Direction, PcmInfo};
 
 /// What ALSA calls a direction.
@@ -21,71 +24,108 @@ pub fn alsa_direction(direction: Direction) -> alsa::Direction {
 
 /// Wraps what ALSA said.
 pub fn failure<'a>(
-    device: &'a str,
+    device: &'a Arc<str>,
     step: &'static str,
 ) -> impl Fn(alsa::Error) -> HostError + Copy + 'a {
-    move |error| HostError::Alsa {
-        device: device.to_owned(),
+    move |source| HostError::Alsa {
+        device: Arc::clone(device),
         step,
-        reason: error.to_string(),
+        source,
     }
 }
 
 /// Opens a PCM, without waiting for one that is in use.
-pub fn open(device: &str, direction: Direction) -> Result<PCM, HostError> {
-    let name = CString::new(device).map_err(|error| HostError::Alsa {
-        device: device.to_owned(),
-        step: "its name",
-        reason: error.to_string(),
-    })?;
+pub fn open(device: &Arc<str>, direction: Direction) -> Result<PCM, HostError> {
+    let no_name = |_| failure(device, "its name")(alsa::Error::unsupported("snd_pcm_open"));
+    let name = CString::new(&**device).map_err(no_name)?;
     PCM::open(&name, alsa_direction(direction), true).map_err(failure(device, "open"))
 }
 
 /// The format's number in ALSA.
-pub fn alsa_format(format: pcm_format::Format) -> Option<AlsaFormat> {
+pub fn alsa_format(format: Format) -> Option<AlsaFormat> {
     AlsaFormat::from_str(format.name).ok()
 }
 
-/// Opens the PCM and asks what it can do with its buffer mapped.
+/// Opens the PCM and asks what it can do with its buffer mapped, of what the stream is described
+/// with. Whatever is offered works with whatever else is.
 ///
 /// # Errors
 /// The PCM cannot be opened, cannot be mapped, or has nothing that virtio has a number for.
-pub fn probe(device: &str, direction: Direction) -> Result<PcmInfo, HostError> {
-    let pcm = open(device, direction)?;
-    let params = HwParams::any(&pcm).map_err(failure(device, "parameters"))?;
-    params
-        .set_rate_resample(false)
-        .map_err(failure(device, "no resampling"))?;
-    params
-        .set_access(Access::MMapInterleaved)
-        .map_err(failure(device, "mapped access"))?;
-    let formats = FORMATS.iter().filter(|format| {
-        alsa_format(**format).is_some_and(|format| params.test_format(format).is_ok())
-    });
-    let rates = RATES.iter().filter(|rate| params.test_rate(**rate).is_ok());
-    let least = params
-        .get_channels_min()
-        .map_err(failure(device, "channels"))?;
-    let most = params
-        .get_channels_max()
-        .map_err(failure(device, "channels"))?;
-    let info = PcmInfo {
+pub fn probe(device: &Arc<str>, stream: &Stream) -> Result<PcmInfo, HostError> {
+    let pcm = open(device, stream.direction)?;
+    let hw = mapped(&pcm, device)?;
+    let offer = single(&hw, stream)
+        .map_err(failure(device, "channels"))?
+        .that_works(|format, rate, channels| works(&hw, format, rate, channels));
+    if offer.is_empty() {
+        let nothing = alsa::Error::unsupported("snd_pcm_hw_params_any");
+        return Err(failure(device, "nothing that virtio can offer")(nothing));
+    }
+    let (formats, rates) = (offer.formats.iter(), offer.rates.iter());
+    Ok(PcmInfo {
         device: 0,
         formats: formats.fold(0, |bits, format| bits | format.bit()),
         rates: rates.fold(0, |bits, &rate| bits | pcm_format::rate_bit(rate)),
-        direction,
-        channels_min: u8::try_from(least).unwrap_or(u8::MAX).max(1),
-        channels_max: most.min(MAX_CHANNELS.into()) as u8,
+        direction: stream.direction,
+        channels_min: *offer.channels.start(),
+        channels_max: *offer.channels.end(),
         features: 0,
-    };
-    if info.formats == 0 || info.rates == 0 || info.channels_min > info.channels_max {
-        return Err(HostError::Alsa {
-            device: device.to_owned(),
-            step: "parameters",
-            reason: "nothing that a virtio sound card can offer".to_owned(),
-        });
-    }
-    Ok(info)
+    })
+}
+
+/// All that the PCM can do with its buffer mapped and nothing converted.
+pub fn mapped<'a>(pcm: &'a PCM, device: &Arc<str>) -> Result<HwParams<'a>, HostError> {
+    let hw = HwParams::any(pcm).map_err(failure(device, "parameters"))?;
+    hw.set_rate_resample(false)
+        .map_err(failure(device, "no resampling"))?;
+    hw.set_access(Access::MMapInterleaved)
+        .map_err(failure(device, "mapped access"))?;
+    Ok(hw)
+}
+
+/// What works taken one by one.
+fn single(hw: &HwParams<'_>, stream: &Stream) -> alsa::Result<Offer> {
+    let formats = FORMATS
+        .iter()
+        .copied()
+        .filter(|format| alsa_format(*format).is_some_and(|format| hw.test_format(format).is_ok()));
+    let rates = RATES
+        .iter()
+        .copied()
+        .filter(|rate| hw.test_rate(*rate).is_ok());
+    let least = u8::try_from(hw.get_channels_min()?).unwrap_or(u8::MAX);
+    let most = u8::try_from(hw.get_channels_max()?).unwrap_or(u8::MAX);
+    let (least, most) = (least.max(1), most.min(MAX_CHANNELS));
+    let (first, last) = stream.channels.unwrap_or((least, most));
+    let channels = least.max(first)..=most.min(last);
+    Ok(Offer {
+        formats: wanted(formats.collect(), &stream.formats),
+        rates: wanted(rates.collect(), &stream.rates),
+        channels: if channels.is_empty() {
+            least..=most
+        } else {
+            channels
+        },
+    })
+}
+
+/// What there is of what is asked for. All of it where nothing is, so that whoever asked can be told.
+fn wanted<T: PartialEq + Copy>(all: Vec<T>, asked: &[T]) -> Vec<T> {
+    let both: Vec<T> = all
+        .iter()
+        .copied()
+        .filter(|one| asked.contains(one))
+        .collect();
+    if both.is_empty() { all } else { both }
+}
+
+fn works(hw: &HwParams<'_>, format: Format, rate: u32, channels: u8) -> bool {
+    let hw = hw.clone();
+    alsa_format(format).is_some_and(|format| {
+        hw.set_format(format).is_ok()
+            && hw.set_rate(rate, ValueOr::Nearest).is_ok()
+            && hw.test_channels(channels.into()).is_ok()
+    })
 }
 
 /// What a PCM that cannot be asked is offered with: its description, and for the rest what most
@@ -126,5 +166,12 @@ mod tests {
                 "{format:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_asked_for_narrows_what_there_is() {
+        assert_eq!(wanted(vec![1, 2, 3], &[2, 3, 4]), [2, 3]);
+        assert_eq!(wanted(vec![1, 2, 3], &[]), [1, 2, 3]);
+        assert_eq!(wanted(vec![1, 2, 3], &[4]), [1, 2, 3]);
     }
 }
