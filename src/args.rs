@@ -30,6 +30,10 @@ Examples:
 
 Log: warnings and errors by default; -v for streams, -vv for everything, or RUST_LOG.";
 
+/// The priority of a kernel's threaded interrupts, for the device is hardware to the programs that
+/// play: those that are real-time themselves, such as PipeWire with its 83 and above, go before it.
+const DEFAULT_PRIORITY: u8 = 50;
+
 /// A virtio sound device in a process of its own, served over vhost-user.
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = EXAMPLES)]
@@ -111,6 +115,11 @@ pub struct Args {
     /// The control elements of the card.
     #[arg(long, value_enum, default_value_t = Controls::Software)]
     pub controls: Controls,
+
+    /// The audio thread's real-time priority (SCHED_FIFO), 1 to 99, with memory that is not swapped;
+    /// 0: neither.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_PRIORITY, value_parser = clap::value_parser!(u8).range(0..=99))]
+    pub realtime_priority: u8,
 
     /// Log more; may be repeated.
     #[arg(short, long, action = clap::ArgAction::Count)]

@@ -27,6 +27,10 @@ use crate::wire::{
     PcmInfo, QUEUE_CONTROL, QUEUE_EVENT, QUEUE_RX, QUEUE_TX, QUEUES, Request, Status,
 };
 
+/// Requests that are answered in one wake-up: more than a driver sends at once, so that a flood of
+/// them does not keep running streams waiting.
+const REQUESTS: usize = 16;
+
 /// The queue of a direction's messages.
 pub fn queue_of(direction: Direction) -> usize {
     match direction {
@@ -361,7 +365,7 @@ impl Card {
         let Some(mut ring) = self.rings.get_mut(QUEUE_CONTROL).and_then(Option::take) else {
             return;
         };
-        for _ in 0..MAX_SIZE {
+        for _ in 0..REQUESTS {
             match ring.take(memory) {
                 Ok(Some(chain)) => {
                     self.exchange.read(chain);

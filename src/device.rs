@@ -18,6 +18,7 @@ use nix::time::{ClockId, clock_gettime};
 use crate::audio::Nanos;
 use crate::card::Card;
 use crate::memory::Memory;
+use crate::realtime::{self, Stint};
 use crate::report::Report;
 use crate::ring::{RingError, Setup};
 use crate::wire::QUEUES;
@@ -65,11 +66,11 @@ pub struct Device {
 }
 
 impl Device {
-    /// Starts the audio thread of a card.
+    /// Starts the audio thread of a card, with a real-time priority unless that is 0.
     ///
     /// # Errors
     /// The system gives no eventfd or no thread.
-    pub fn start(card: Card) -> Result<Self, DeviceError> {
+    pub fn start(card: Card, priority: u8) -> Result<Self, DeviceError> {
         let setup = |errno: Errno| DeviceError::Setup(errno.into());
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let wake = Arc::new(EventFd::from_value_and_flags(0, flags).map_err(setup)?);
@@ -77,7 +78,13 @@ impl Device {
         let thread_wake = Arc::clone(&wake);
         let thread = std::thread::Builder::new()
             .name("audio".to_owned())
-            .spawn(move || run(card, &receiver, &thread_wake))
+            .stack_size(realtime::STACK)
+            .spawn(move || {
+                if priority > 0 {
+                    realtime::enter(priority);
+                }
+                run(card, &receiver, &thread_wake);
+            })
             .map_err(DeviceError::Setup)?;
         Ok(Self {
             orders,
@@ -187,14 +194,20 @@ fn now() -> Nanos {
 }
 
 fn run(mut card: Card, orders: &Receiver<Order>, wake: &EventFd) {
+    let (mut stint, mut before) = (Stint::default(), 0);
     loop {
-        let start = now();
+        let mut start = now();
+        if stint.goes_on(before, start) {
+            std::thread::sleep(Duration::from_nanos(Stint::REST));
+            start = now();
+        }
         let deadline = if card.serve(start) {
             Some(start)
         } else {
             card.deadline(start)
         };
-        if sleep(&mut card, wake, deadline) {
+        before = now();
+        if sleep(&mut card, wake, deadline, before) {
             let _ = wake.read();
             loop {
                 match orders.try_recv() {
@@ -234,8 +247,8 @@ fn carry_out(card: &mut Card, order: Order) {
     }
 }
 
-/// Sleeps until a kick, `deadline` or an order. Returns whether there is an order.
-fn sleep(card: &mut Card, wake: &EventFd, deadline: Option<Nanos>) -> bool {
+/// Sleeps from `now` until a kick, `deadline` or an order. Returns whether there is an order.
+fn sleep(card: &mut Card, wake: &EventFd, deadline: Option<Nanos>, now: Nanos) -> bool {
     let fds: [BorrowedFd<'_>; QUEUES] = std::array::from_fn(|queue| {
         let kick = card
             .rings
@@ -262,7 +275,7 @@ fn sleep(card: &mut Card, wake: &EventFd, deadline: Option<Nanos>) -> bool {
         .wakers(&mut |fd, flags| add(PollFd::new(fd, flags)));
     let polled = polled.get_mut(..used).unwrap_or_default();
     let timeout = deadline.map(|deadline| {
-        TimeSpec::from_duration(Duration::from_nanos(deadline.saturating_sub(now())))
+        TimeSpec::from_duration(Duration::from_nanos(deadline.saturating_sub(now)))
     });
     let result = ppoll(polled, timeout, None);
     let ready: [bool; QUEUES + 1] = std::array::from_fn(|place| {

@@ -18,10 +18,11 @@ use crate::card::Card;
 use crate::card_file::{self, CardFileError};
 use crate::description;
 use crate::device::{Device, DeviceError};
-use crate::inherited;
+use crate::realtime;
 use crate::report;
 use crate::session::Offer;
 use crate::signals::Signals;
+use crate::system;
 
 /// Reports that may wait for the log; more are lost.
 const REPORTS: usize = 64;
@@ -97,7 +98,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     }
     // First of all: it has to come before anything is opened.
     let inherited = match args.fd {
-        Some(fd) => Some(inherited::connected_socket(fd).map_err(|error| RunError::Fd(fd, error))?),
+        Some(fd) => Some(system::connected_socket(fd).map_err(|error| RunError::Fd(fd, error))?),
         None => None,
     };
     let description = match &args.card {
@@ -110,6 +111,9 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         return Ok(());
     }
     let mut mixers = Mixers::open(&description)?;
+    if args.realtime_priority > 0 {
+        realtime::lock_memory();
+    }
     let signals = Signals::register().map_err(|error| RunError::Wait("signals", error))?;
     let (reports, log) = sync_channel(REPORTS);
     let labels = description::labels(&description.streams);
@@ -124,7 +128,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         config: card.config_space(),
         features: card.features(),
     };
-    let device = Arc::new(Device::start(card)?);
+    let device = Arc::new(Device::start(card, args.realtime_priority)?);
     let mixers = mixers.start(&device.waker())?;
     let result = match (inherited, &args.socket_path) {
         (Some(socket), _) => listen::serve(socket, &device, &offer, &signals),

@@ -49,10 +49,22 @@ impl Device {
         Self::start_in(tempfile::tempdir().unwrap(), arguments)
     }
 
+    /// The same by another program that ends in executing the device.
+    pub fn start_by(wrapper: &[&str], arguments: &[&str]) -> Self {
+        let mut command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(program().get_program());
+        command.env_remove("RUST_LOG").stdin(Stdio::null());
+        Self::spawn(command, tempfile::tempdir().unwrap(), arguments)
+    }
+
     /// The same in a folder that holds files already.
     pub fn start_in(folder: TempDir, arguments: &[&str]) -> Self {
+        Self::spawn(program(), folder, arguments)
+    }
+
+    fn spawn(mut command: Command, folder: TempDir, arguments: &[&str]) -> Self {
         let log = File::create(folder.path().join("log")).unwrap();
-        let child = program()
+        let child = command
             .current_dir(folder.path())
             .args(["--socket-path", "socket"])
             .args(arguments)

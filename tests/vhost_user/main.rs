@@ -42,6 +42,7 @@ mod loopback;
 mod negotiation;
 mod parameters;
 mod playback;
+mod realtime;
 mod reattach;
 mod several;
 mod signals;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The control device of a real card, `/dev/snd/controlC*` (`<sound/asound.h>`), as safe functions:
-//! with `inherited.rs` the only files with unsafe code. alsa-lib's safe wrapper has neither ranges
+//! with `system.rs` the only files with unsafe code. alsa-lib's safe wrapper has neither ranges
 //! nor metadata of an element.
 
 use std::ffi::{c_int, c_long, c_uint};

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What keeps other programs from delaying sound: a real-time priority for the audio thread and
+//! memory that is not taken away. And what keeps the audio thread from delaying everything else.
+
+use std::hint::black_box;
+
+use nix::errno::Errno;
+use nix::sys::mman::{MlockAllFlags, mlockall, munlockall};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+
+use crate::audio::Nanos;
+use crate::system::set_realtime_priority;
+
+/// Stack of the audio thread. alsa-lib's parser of its configuration takes the most of it.
+pub const STACK: usize = 512 << 10;
+/// How much of it is there from the start: what the data path uses many times over.
+const STACK_IN_USE: usize = 32 << 10;
+
+/// Keeps all memory that this process ever touches. Memory is not touched for that: a card stays as
+/// small as it is, and pays for each page once, when it is first used. The driver's memory is not
+/// meant: the kernel driver's file cannot be swapped, and a virtual machine's is its own affair.
+pub fn lock_memory() {
+    let on_fault = MlockAllFlags::from_bits_retain(nix::libc::MCL_ONFAULT as nix::libc::c_int);
+    let all = MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault;
+    // Whoever may do so has no limit; with CAP_IPC_LOCK, none counts.
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+    let locked = mlockall(all).and_then(|()| {
+        if has_room_beyond_the_limit() {
+            return Ok(());
+        }
+        munlockall()?;
+        Err(Errno::ENOMEM)
+    });
+    if let Err(error) = locked {
+        log::warn!(
+            "memory is not locked ({}): sound may stutter where the system swaps; allow it with \
+             LimitMEMLOCK=infinity in the systemd unit, CAP_IPC_LOCK, or 'memlock unlimited' in \
+             /etc/security/limits.d",
+            error.desc()
+        );
+    }
+}
+
+/// A limit counts what is mapped, not what is there, and would make the mapping of the driver's
+/// memory fail once everything to come is locked: then nothing must be.
+fn has_room_beyond_the_limit() -> bool {
+    let limit = getrlimit(Resource::RLIMIT_MEMLOCK).map_or(0, |(soft, _)| soft);
+    let Some(more) = limit
+        .checked_add(1 << 20)
+        .filter(|_| limit != RLIM_INFINITY)
+    else {
+        return limit == RLIM_INFINITY;
+    };
+    let mut room: Vec<u8> = Vec::new();
+    let reserved = usize::try_from(more).is_ok_and(|more| room.try_reserve_exact(more).is_ok());
+    black_box(room);
+    reserved
+}
+
+/// Makes the calling thread real-time, as far as this process may.
+pub fn enter(priority: u8) {
+    touch_stack();
+    let Err(error) = set_realtime_priority(priority) else {
+        return;
+    };
+    let granted = lower_priority(priority);
+    let what = match granted {
+        Some(lower) => format!("priority {lower} instead of {priority}"),
+        None => "no real-time priority".to_owned(),
+    };
+    log::warn!(
+        "the audio thread has {what} ({}): other programs may delay sound; allow it with \
+         LimitRTPRIO={priority} in the systemd unit, CAP_SYS_NICE, or 'rtprio {priority}' in \
+         /etc/security/limits.d; --realtime-priority 0 does without",
+        error.desc()
+    );
+}
+
+/// The highest priority that this process's limit allows, once the thread has it.
+fn lower_priority(priority: u8) -> Option<u8> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_RTPRIO).ok()?;
+    setrlimit(Resource::RLIMIT_RTPRIO, hard, hard).ok()?;
+    let allowed = priority.min(u8::try_from(hard).unwrap_or(u8::MAX));
+    (allowed > 0 && set_realtime_priority(allowed).is_ok()).then_some(allowed)
+}
+
+/// The pages of the stack that sound needs are there before it runs.
+#[inline(never)]
+fn touch_stack() {
+    black_box(&mut [0u8; STACK_IN_USE]);
+}
+
+/// How long the audio thread works without a break. A driver could keep it from sleeping for ever,
+/// with kicks and requests, and a real-time thread that does not sleep keeps everybody else from
+/// the processor. (The kernel's own brake may be off, and RLIMIT_RTTIME would end the process.)
+#[derive(Debug, Default)]
+pub struct Stint {
+    since: Nanos,
+}
+
+impl Stint {
+    /// More work than this comes from no driver that plays sound.
+    const LONGEST: Nanos = 4_000_000;
+    /// The rest after it: one part in five belongs to the others.
+    pub const REST: Nanos = 1_000_000;
+    /// A shorter sleep is none.
+    const SLEEP: Nanos = 20_000;
+
+    /// The thread lay down at `before` and is up again `now`. Returns whether it is to rest.
+    pub fn goes_on(&mut self, before: Nanos, now: Nanos) -> bool {
+        if now.saturating_sub(before) >= Self::SLEEP {
+            self.since = now;
+        }
+        now.saturating_sub(self.since) >= Self::LONGEST
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_sleeps_is_never_sent_to_rest() {
+        let (mut stint, mut now) = (Stint::default(), 1_000_000_000);
+        for _ in 0..1000 {
+            let before = now + 3_900_000;
+            now = before + Stint::SLEEP;
+            assert!(!stint.goes_on(before, now));
+        }
+    }
+
+    #[test]
+    fn a_thread_that_is_kept_awake_rests_a_fifth_of_the_time() {
+        let (mut stint, mut now) = (Stint::default(), 1_000_000_000);
+        let (mut worked, mut rested) = (0, 0);
+        stint.goes_on(0, now);
+        for _ in 0..100_000 {
+            // Work, and a sleep that a kick ends at once.
+            let before = now + 10_000;
+            now = before + 1000;
+            worked += 11_000;
+            if stint.goes_on(before, now) {
+                rested += Stint::REST;
+                let before = now;
+                now += Stint::REST;
+                assert!(!stint.goes_on(before, now));
+            }
+        }
+        assert!(rested * 4 >= worked * 99 / 100, "{rested} of {worked}");
+        assert!(rested * 4 <= worked, "{rested} of {worked}");
+    }
+}

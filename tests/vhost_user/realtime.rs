@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The audio thread's priority and the process's locked memory, as the system shows them; and what
+//! the log says where the system does not allow them.
+
+use std::collections::HashMap;
+use std::fs;
+
+use crate::card::{Card, TX};
+use crate::device::{Device, program};
+use crate::sound::*;
+
+const NO_PRIORITY: &str = "no real-time priority";
+const NOT_LOCKED: &str = "memory is not locked";
+const FIFO: u32 = 1;
+
+/// Scheduling policy and real-time priority of each thread, by its name.
+fn scheduling(device: &Device) -> HashMap<String, (u32, u32)> {
+    let threads = fs::read_dir(format!("/proc/{}/task", device.pid())).unwrap();
+    let stat =
+        threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("stat")).unwrap());
+    let parse = |stat: String| {
+        let (name, fields) = stat.split_once('(').unwrap().1.rsplit_once(')').unwrap();
+        // The first of these is field 3; rt_priority and policy are 40 and 41.
+        let fields: Vec<_> = fields.split_whitespace().collect();
+        let field = |number: usize| fields[number - 3].parse().unwrap();
+        (name.to_owned(), (field(41), field(40)))
+    };
+    stat.map(parse).collect()
+}
+
+fn locked_kib(device: &Device) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", device.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmLck:"));
+    line.unwrap().trim_end_matches("kB").trim().parse().unwrap()
+}
+
+/// A device that serves a driver.
+fn serving(device: &Device) -> Card {
+    let mut card = Card::attach(device);
+    card.pcm_infos(2);
+    card
+}
+
+#[test]
+fn the_audio_thread_alone_is_real_time_or_the_log_says_why_not() {
+    for (options, priority) in [(&[][..], 50), (&["--realtime-priority", "7"][..], 7)] {
+        let device = Device::start(options);
+        let mut card = serving(&device);
+        let mut threads = scheduling(&device);
+        let audio = threads.remove("audio").unwrap();
+        // Who runs this test may or may not be allowed to.
+        if audio == (FIFO, priority) {
+            assert!(!device.log().contains(NO_PRIORITY), "{}", device.log());
+        } else {
+            assert!(
+                device.log().contains("LimitRTPRIO"),
+                "{audio:?}, {}",
+                device.log()
+            );
+        }
+        assert!(!threads.is_empty());
+        assert!(
+            threads.values().all(|&thread| thread == (0, 0)),
+            "{threads:?}"
+        );
+        assert_eq!(
+            locked_kib(&device) == 0,
+            device.log().contains(NOT_LOCKED),
+            "{}",
+            device.log()
+        );
+        card.expect_service();
+    }
+}
+
+#[test]
+fn without_real_time_nothing_is_asked_of_the_system() {
+    let device = Device::start(&["--realtime-priority", "0"]);
+    let mut card = serving(&device);
+    assert!(scheduling(&device).values().all(|&thread| thread == (0, 0)));
+    assert_eq!((locked_kib(&device), device.log().as_str()), (0, ""));
+    card.expect_service();
+}
+
+#[test]
+fn what_the_system_does_not_allow_is_said_and_done_without() {
+    // No capability that root has, and no limit that would make up for it.
+    let drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
+    let limit = ["prlimit", "--rtprio=0", "--memlock=65536:65536"];
+    let device = Device::start_by(&[&drop[..], &limit[..]].concat(), &[]);
+    let mut card = serving(&device);
+    assert!(scheduling(&device).values().all(|&thread| thread == (0, 0)));
+    assert_eq!(locked_kib(&device), 0);
+    let log = device.log();
+    assert_eq!(log.lines().count(), 2, "{log}");
+    for words in [
+        NO_PRIORITY,
+        "LimitRTPRIO=50",
+        "CAP_SYS_NICE",
+        "limits.d",
+        NOT_LOCKED,
+        "LimitMEMLOCK=infinity",
+        "CAP_IPC_LOCK",
+    ] {
+        assert!(log.contains(words), "{words}: {log}");
+    }
+    card.expect_service();
+}
+
+#[test]
+fn a_priority_that_does_not_exist_is_refused() {
+    for priority in ["100", "-1", "high"] {
+        let option = format!("--realtime-priority={priority}");
+        let output = program()
+            .args(["--socket-path", "s", &option])
+            .output()
+            .unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success());
+        for words in [priority, "--realtime-priority <N>"] {
+            assert!(error.contains(words), "{words}: {error}");
+        }
+    }
+    let output = program()
+        .args(["--socket-path", "s", "--realtime-priority=100"])
+        .output()
+        .unwrap();
+    assert!(String::from_utf8(output.stderr).unwrap().contains("0..=99"));
+}
+
+/// A driver that kicks whatever happens wakes nobody while its stream runs.
+#[test]
+fn a_flood_of_kicks_and_requests_keeps_nobody_from_being_served() {
+    let device = Device::null();
+    let mut card = serving(&device);
+    card.prepare(0, &SMALL);
+    let heads = card.queue_periods(0, &[1; 800], 80);
+    card.kick(TX);
+    card.must(START, 0);
+    for head in heads {
+        for _ in 0..100 {
+            card.queues[TX].kick_anyway();
+            card.pcm_infos(2);
+        }
+        card.completion(TX).expect_played(head);
+    }
+    card.close(0);
+}
