@@ -21,6 +21,7 @@ static unsigned int vl_device_count;
 static struct class vl_class = {
 	.name		= "virtio-loopback",
 	.dev_groups	= vl_sysfs_groups,
+	.pm		= &vl_sleep_ops,
 };
 
 int vl_class_register(void)
@@ -90,13 +91,8 @@ static void vl_device_remove(struct vl_device *vl)
 	put_device(&vl->dev);
 }
 
-/*
- * All of this may wait, for the answer to a request or for a user; a caller of
- * CREATE, ATTACH or DESTROY does not. One work item, so it is one at a time.
- */
-static void vl_device_life_work(struct work_struct *work)
+static void vl_device_probe(struct vl_device *vl)
 {
-	struct vl_device *vl = container_of(work, struct vl_device, life_work);
 	bool probe_again;
 	int err;
 
@@ -116,6 +112,20 @@ static void vl_device_life_work(struct work_struct *work)
 	spin_unlock(&vl->lock);
 	if (probe_again)
 		vl_device_probe_again(vl);
+}
+
+/*
+ * All of this may wait, for the answer to a request or for a user; a caller of
+ * CREATE, ATTACH or DESTROY does not. One work item, so it is one at a time.
+ */
+static void vl_device_life_work(struct work_struct *work)
+{
+	struct vl_device *vl = container_of(work, struct vl_device, life_work);
+
+	if (!vl_sleep_probe_begin())
+		return;	/* until vl_device_wake_all() */
+	vl_device_probe(vl);
+	vl_sleep_probe_end();
 	if (READ_ONCE(vl->dying))
 		vl_device_remove(vl);
 }
@@ -295,6 +305,19 @@ int vl_device_destroy(const char *name)
 	}
 	mutex_unlock(&vl_devices_mutex);
 	return vl ? 0 : -ENOENT;
+}
+
+/* The system has slept: processes run again, and what waited for that. */
+void vl_device_wake_all(void)
+{
+	struct vl_device *vl;
+
+	mutex_lock(&vl_devices_mutex);
+	list_for_each_entry(vl, &vl_devices, entry) {
+		vl_request_prolong(vl);
+		queue_work(vl_workqueue, &vl->life_work);
+	}
+	mutex_unlock(&vl_devices_mutex);
 }
 
 /* Context: vl->lock held. */

@@ -212,6 +212,7 @@ u32 vl_device_list(struct virtio_loopback_device *devices, u32 capacity);
 void vl_device_describe(struct vl_device *vl,
 			struct virtio_loopback_device *out);
 u32 vl_device_state(struct vl_device *vl);
+void vl_device_wake_all(void);
 
 /* control.c */
 int vl_control_register(void);
@@ -229,6 +230,7 @@ void vl_request_config_write(struct vl_device *vl, u32 offset,
 			     const void *data, u32 length);
 void vl_request_abandon(struct vl_device *vl);
 void vl_request_cancel_start(struct vl_device *vl);
+void vl_request_prolong(struct vl_device *vl);
 bool vl_request_readable(struct vl_device *vl);
 int vl_request_read(struct vl_device *vl, struct virtio_loopback_request *out);
 void vl_request_unread(struct vl_device *vl, u64 id);
@@ -297,6 +299,15 @@ void vl_zero_copy_unmap(struct vl_device *vl, dma_addr_t addr);
 
 /* dma.c */
 int vl_dma_init(struct vl_device *vl);
+
+/* sleep.c */
+extern const struct dev_pm_ops vl_sleep_ops;
+int vl_sleep_register(void);
+void vl_sleep_unregister(void);
+bool vl_sleep_near(void);
+unsigned int vl_sleep_wakeups(void);
+bool vl_sleep_probe_begin(void);
+void vl_sleep_probe_end(void);
 
 /* sysfs.c */
 extern const struct attribute_group *vl_sysfs_groups[];

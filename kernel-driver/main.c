@@ -21,11 +21,16 @@ static int __init vl_init(void)
 	err = vl_class_register();
 	if (err)
 		goto destroy_workqueue;
-	err = vl_control_register();
+	err = vl_sleep_register();
 	if (err)
 		goto unregister_class;
+	err = vl_control_register();
+	if (err)
+		goto unregister_sleep;
 	return 0;
 
+unregister_sleep:
+	vl_sleep_unregister();
 unregister_class:
 	vl_class_unregister();
 destroy_workqueue:
@@ -37,6 +42,7 @@ destroy_workqueue:
 static void __exit vl_exit(void)
 {
 	vl_control_unregister();
+	vl_sleep_unregister();
 	destroy_workqueue(vl_workqueue);
 	vl_class_unregister();
 }

@@ -5,7 +5,8 @@
  * A request is in vl->requests from when it is made to when it is answered or
  * given up. It belongs to the task that waits for it, if any; an unattended
  * one, the START after an ATTACH, is freed as it ends and expires in a work
- * item. Nobody waits longer than the times below, or after a fatal signal.
+ * item. Nobody waits longer than the times below, or after a fatal signal; time
+ * in which the system sleeps, and the adapter with it, does not count.
  */
 #include <linux/jiffies.h>
 #include <linux/slab.h>
@@ -91,10 +92,14 @@ static bool vl_request_queue(struct vl_device *vl, struct vl_request *request)
 static void vl_request_wait(struct vl_device *vl, struct vl_request *request,
 			    long timeout)
 {
+	unsigned int wakeups;
 	long left;
 
-	left = vl_wait_event_timeout(vl->wait, READ_ONCE(request->done),
-				     timeout);
+	do {
+		wakeups = vl_sleep_wakeups();
+		left = vl_wait_event_timeout(vl->wait, READ_ONCE(request->done),
+					     timeout);
+	} while (!left && (vl_sleep_near() || wakeups != vl_sleep_wakeups()));
 	spin_lock(&vl->lock);
 	if (!request->done)
 		vl_request_end(vl, request, left < 0 ? -EINTR : -ETIMEDOUT);
@@ -142,11 +147,27 @@ static void vl_request_expire_work(struct work_struct *work)
 					    struct vl_device, expire_work);
 	struct vl_request *request, *next;
 
+	if (vl_sleep_near())
+		return;	/* until vl_request_prolong() */
 	spin_lock(&vl->lock);
 	list_for_each_entry_safe(request, next, &vl->requests, entry)
 		if (!request->attended &&
 		    time_after_eq(jiffies, request->expires))
 			vl_request_end(vl, request, -ETIMEDOUT);
+	spin_unlock(&vl->lock);
+}
+
+/* The system has slept: the adapter has its time from now on. */
+void vl_request_prolong(struct vl_device *vl)
+{
+	struct vl_request *request;
+
+	spin_lock(&vl->lock);
+	list_for_each_entry(request, &vl->requests, entry)
+		request->expires = jiffies + VL_START_TIMEOUT;
+	if (!list_empty(&vl->requests))
+		mod_delayed_work(vl_workqueue, &vl->expire_work,
+				 VL_START_TIMEOUT);
 	spin_unlock(&vl->lock);
 }
 

@@ -111,12 +111,18 @@ def warnings_about_ours(lines):
     return [line for line in compiler_warnings(lines) if "linux-headers-" not in line]
 
 
+def modules(kernel):
+    """Commands that build the driver, and the module that the tests of sleep need."""
+    build = str(HARNESS / "build-module")
+    return [[build, kernel, str(BUILD / kernel)],
+            [build, "--source", "tests/vm/keep_awake", kernel, str(BUILD / f"keep-awake-{kernel}")]]
+
+
 def build_steps():
     both = ("all", "kernels")
     yield Step("build the programs", [[CARGO, "build", "--release", "--locked", "--workspace"]],
                alone="cargo release", kinds=both)
-    yield Step(f"build the driver for {MAIN_KERNEL}",
-               [[str(HARNESS / "build-module"), MAIN_KERNEL, str(BUILD / MAIN_KERNEL)]], kinds=("all",))
+    yield Step(f"build the driver for {MAIN_KERNEL}", modules(MAIN_KERNEL), kinds=("all",))
     yield Step(JUDGES, [[str(HARNESS / "kernels"), "selftests", "6.12"]], kinds=("all",))
 
 
@@ -147,8 +153,7 @@ def qemu_step():
 def kernel_test_steps():
     for kernel in TEST_KERNELS:
         yield Step(f"fetch kernel {kernel}", [[str(HARNESS / "kernels"), "sound", kernel]], kinds=("kernels",))
-        yield Step(f"build the driver for {kernel}",
-                   [[str(HARNESS / "build-module"), kernel, str(BUILD / kernel)]],
+        yield Step(f"build the driver for {kernel}", modules(kernel),
                    needs=[f"fetch kernel {kernel}"], kinds=("kernels",))
         yield virtual_machine_step(kernel, ["-m", "core"], ("kernels",))
 

@@ -33,10 +33,14 @@ class Card:
         assert self.device.running(), self.device.output()
 
     def start_adapter(self):
+        self.launch_adapter()
+        self.wait_ready()
+
+    def launch_adapter(self):
+        """Starts it, and does not wait for the card."""
         self.adapter = Program(
             programs.path_of("virtio-loopback"), "run", "--name", self.name, "--socket", self.socket
         )
-        self.wait_ready()
 
     def wait_ready(self):
         wait_until(lambda: self.ready() or not self.adapter.running(), f"{self.name}: the card\n{self.report()}")

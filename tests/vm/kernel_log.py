@@ -23,8 +23,8 @@ NOT_OURS = [
     re.compile(r"clocksource: .*"),
     re.compile(r"hrtimer: interrupt took \d+ ns"),
     re.compile(r"workqueue: \S+ hogged CPU for >\d+us"),
-    # The emulated machine's disk controller, asked by udev.
-    re.compile(r"ata\d+\.\d+: LPM support broken"),
+    # The emulated machine's disk controller, asked by udev, and put to sleep.
+    re.compile(r"ata\d+\.\d+: (LPM support broken|Check power mode failed)"),
     # virtio_snd posts neighbouring 8-byte event buffers; DMA debugging dislikes that.
     re.compile(r"cacheline tracking EEXIST"),
 ]

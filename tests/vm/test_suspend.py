@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""The system sleeps: whoever plays plays on, and nobody who waits keeps it awake."""
+
+import signal
+import subprocess
+import sys
+import wave
+
+import alsa_tools
+import device
+import pytest
+import sounds
+import system_sleep
+from device import Backend, Control, sysfs, wait_until
+from sounds import Layout
+
+pytestmark = [pytest.mark.core, pytest.mark.time_limit(120)]
+SECONDS = 3
+INPUT = 18
+
+
+@pytest.fixture(autouse=True)
+def awake_root(machine):
+    with system_sleep.awake_root():
+        yield
+
+
+def played(path):
+    with wave.open(str(path)) as file:
+        return file.readframes(file.getnframes())
+
+
+def start_playing(card, seed):
+    sound = sounds.noise(Layout(), SECONDS * 48000, seed)
+    calls = card.counter("calls")
+    player = alsa_tools.Player(card.pcm, sound, period=480, buffer=1920)
+    wait_until(lambda: card.counter("calls") > calls + 20, what="the sound to be under way")
+    return sound, player
+
+
+def test_a_playing_card_plays_on(make_card, tmp_path):
+    out = tmp_path / "out.wav"
+    card = make_card("music", "--host", "file", "--playback-file", out, "--controls", "none")
+    sound, player = start_playing(card, 1)
+    before = {name: card.attribute(name) for name in ("requests", "request_timeouts", "state", "attached")}
+    system_sleep.sleep()
+    assert player.running(), "the sound was over before the system slept"
+    player.finish()
+    assert {name: card.attribute(name) for name in before} == before
+    assert card.device.running() and card.adapter.running()
+    assert "uspended" not in player.output()
+    # And again, in the same file; nothing of the first sound comes back.
+    second, player = start_playing(card, 2)
+    player.finish()
+    card.destroy()
+    assert alsa_tools.difference(sound.data + second.data, played(out), 4) is None
+
+
+def test_an_idle_card_can_be_used_afterwards(make_card):
+    card = make_card("music", "--host", "null", "--controls", "none")
+    for seed in range(2):
+        system_sleep.sleep()
+        assert card.ready()
+        alsa_tools.play(card.pcm, sounds.noise(Layout(), 9600, seed), period=480, buffer=1920)
+    assert card.counter("request_timeouts") == 0
+
+
+def test_a_recording_goes_on(make_card, tmp_path):
+    card = make_card("music", "--host", "loop", "--controls", "none")
+    recorder = alsa_tools.Recorder(card.pcm, Layout(), period=480)
+    system_sleep.sleep()
+    recorder.wait_for(recorder.frames() + 24000)
+    recorder.finish()
+
+
+def test_a_card_without_its_adapter_plays_on(make_card):
+    card = make_card("music", "--host", "null", "--controls", "none")
+    _, player = start_playing(card, 3)
+    card.kill_adapter()
+    system_sleep.sleep()
+    assert player.running(), "the sound was over before the system slept"
+    player.finish()
+    card.start_adapter()
+    alsa_tools.play(card.pcm, sounds.noise(Layout(), 9600, 4), period=480, buffer=1920)
+
+
+def test_a_device_that_does_not_answer_does_not_keep_the_system_awake(make_card):
+    card = make_card("music", "--host", "null", "--controls", "none")
+    _, player = start_playing(card, 5)
+    card.device.send(signal.SIGSTOP)
+    system_sleep.sleep()
+    assert player.running(), "an error reached the application"
+    card.device.send(signal.SIGCONT)
+    # Late, so it may have run dry meanwhile; but it plays to the end.
+    assert player.wait(20) == 0, player.output()
+
+
+UNBIND = "import sys; open('/sys/bus/virtio/drivers/virtio_input/unbind', 'w').write(sys.argv[1])"
+
+
+def test_a_task_that_waits_for_the_adapter_sleeps_too():
+    """It holds its device's lock; to suspend that device would be to wait for it, and it for the adapter."""
+    subprocess.run(["modprobe", "virtio_input"], check=True)
+    try:
+        with Control() as control:
+            control.create("keys", device_id=INPUT, queue_sizes=[64, 8], config=bytes(136))
+            backend = Backend(control, lambda *_: None)
+            wait_until(lambda: sysfs("keys", "driver") == "virtio_input")
+            backend.stop()
+            name = f"virtio{control.device().virtio_index}"
+            unbinding = subprocess.Popen([sys.executable, "-c", UNBIND, name])
+            stop = control.wait_request(device.STOP)
+            system_sleep.sleep()
+            assert control.device().state == device.STOPPING, "the STOP was given up"
+            control.answer(stop)
+            assert unbinding.wait(20) == 0
+            assert sysfs("keys", "request_timeouts") == "0"
+    finally:
+        device.destroy_all()
+
+
+def test_a_device_made_just_before_is_served_afterwards(make_card):
+    """A driver that is being probed when sleep is announced is waited for."""
+    card = make_card("music", "--host", "null", "--controls", "none")
+    for _ in range(3):
+        card.destroy()
+        card.start_device()
+        card.launch_adapter()
+        wait_until(card.folder.exists, what="the device")
+        system_sleep.sleep()
+        card.wait_ready()
+    alsa_tools.play(card.pcm, sounds.noise(Layout(), 9600, 6), period=480, buffer=1920)
