@@ -9,6 +9,7 @@ KERNEL ?= 6.12
 # Where `make install` puts things; DESTDIR stages them below a folder instead.
 PREFIX ?= /usr/local
 UDEVDIR ?= /etc/udev/rules.d
+MODPROBEDIR ?= /etc/modprobe.d
 UDEV_RULES := kernel-driver/60-virtio-loopback.rules kernel-driver/91-virtio-loopback.rules
 DESTDIR ?=
 # The kernel that `make install` builds the driver for.
@@ -74,6 +75,7 @@ install: ## install programs, man pages, udev rules and driver (PREFIX, DESTDIR,
 	@install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man1 build/man/*.1
 	@install -Dm644 -t $(DESTDIR)$(PREFIX)/share/doc/virtio-loopback/cards examples/cards/*.toml
 	@install -Dm644 -t $(DESTDIR)$(UDEVDIR) $(UDEV_RULES)
+	@install -Dm644 kernel-driver/virtio-loopback.modprobe.conf $(DESTDIR)$(MODPROBEDIR)/virtio-loopback.conf
 	@install -Dm644 -t $(DESTDIR)$(PREFIX)/include/linux kernel-driver/include/uapi/linux/virtio_loopback.h
 	@rm -rf $(DESTDIR)$(DKMS_SOURCE)
 	@cd kernel-driver && find . -type f \( -name '*.[ch]' ! -name '*.mod.c' -o -name Kbuild -o -name Makefile \) \
@@ -102,7 +104,7 @@ uninstall: ## remove what make install put there
 	@if [[ -z "$(DESTDIR)" ]] && command -v dkms >/dev/null; then dkms remove virtio-loopback/$(VERSION) --all || true; fi
 	@rm -f $(addprefix $(DESTDIR)$(PREFIX)/share/man/man1/,$(addsuffix *.1,$(PROGRAMS)))
 	@rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(PROGRAMS)) $(addprefix $(DESTDIR)$(UDEVDIR)/,$(notdir $(UDEV_RULES)))
-	@rm -f $(DESTDIR)$(PREFIX)/include/linux/virtio_loopback.h
+	@rm -f $(DESTDIR)$(PREFIX)/include/linux/virtio_loopback.h $(DESTDIR)$(MODPROBEDIR)/virtio-loopback.conf
 	@rm -rf $(DESTDIR)$(DKMS_SOURCE) $(DESTDIR)$(PREFIX)/share/doc/virtio-loopback
 	@test -n "$(DESTDIR)" || { rm -f /lib/modules/$(KVER)/updates/virtio_loopback.ko; depmod $(KVER); }
 

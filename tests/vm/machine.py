@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""Makes a fresh guest ready: programs in memory, udev with our rules, real cards, our module."""
+"""Makes a fresh guest ready: programs in memory, udev and modprobe with our rules, real cards, our module."""
 
 import os
 import pathlib
@@ -11,13 +11,18 @@ import programs
 import real_card
 
 MODULE = "virtio_loopback"
-RULES = sorted((pathlib.Path(__file__).parents[2] / "kernel-driver").glob("*-virtio-loopback.rules"))
+DRIVER = pathlib.Path(__file__).parents[2] / "kernel-driver"
+RULES = sorted(DRIVER.glob("*-virtio-loopback.rules"))
+OPTIONS = DRIVER / "virtio-loopback.modprobe.conf"
 
 
 def prepare():
     guest_memory.make()
     programs.install(os.environ.get("VIRTIO_LOOPBACK_BINARIES", "/nonexistent"))
     start_udev()
+    folder = pathlib.Path("/run/modprobe.d")
+    folder.mkdir(exist_ok=True)
+    shutil.copy(OPTIONS, folder / "virtio-loopback.conf")
     programs.run("modprobe", "-a", "virtio", "virtio_ring", "virtio_snd")
     real_card.load()
     load_module()
