@@ -70,6 +70,10 @@ class Recorder(Program):
         except FileNotFoundError:
             return 0  # arecord makes the file anew
 
+    def newest(self, frames):
+        """The last frames that were recorded."""
+        return pathlib.Path(self._file.name).read_bytes()[-frames * self.layout.frame_bytes :]
+
     def wait_for(self, frames):
         wait_until(
             lambda: self.frames() >= frames or not self.running(),
