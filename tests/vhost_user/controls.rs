@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::card::{CONTROL, Card, RX, Response, TX, UNTOUCHED};
+use crate::card::{CONTROL, Card, EVENT, RX, Response, TX, UNTOUCHED};
 use crate::device::Device;
 use crate::driver::Buffer;
 use crate::frontend::{CTLS, EVENT_IDX};
@@ -487,4 +487,80 @@ fn a_volume_can_be_changed_while_capturing() {
             .all(|pair| (0..=250).contains(&(pair[0] - pair[1])))
     );
     assert_eq!(found[80 * 19..], [1000; 80]);
+}
+
+/// `VIRTIO_SND_EVT_CTL_NOTIFY`
+const NOTIFY: u32 = 0x1200;
+
+/// Gives the device room for events; returns where.
+fn offer_event_rooms(card: &mut Card, count: usize) -> Vec<(u16, u64)> {
+    let rooms = (0..count).map(|_| {
+        let at = card.bytes(&[UNTOUCHED; 8]);
+        (card.queues[EVENT].add(&[Buffer::writable(at, 8)]), at)
+    });
+    rooms.collect()
+}
+
+/// The next event that is there already: control id, and what has changed.
+fn next_event(card: &mut Card, rooms: &[(u16, u64)]) -> Option<(u16, u16)> {
+    let used = card.queues[EVENT].take_used()?;
+    assert_eq!(used.length, 8);
+    let (_, at) = rooms.iter().find(|(head, _)| *head == used.head).unwrap();
+    let event = card.memory.read(*at, 8);
+    assert_eq!(event[..4], NOTIFY.to_le_bytes());
+    let half = |at: usize| u16::from_le_bytes(event[at..at + 2].try_into().unwrap());
+    Some((half(4), half(6)))
+}
+
+#[test]
+fn a_change_is_told_before_its_request_is_done() {
+    let device = Device::null();
+    let mut card = mixer(&device);
+    let rooms = offer_event_rooms(&mut card, 8);
+    for (id, value) in [(MASTER_VOLUME, 60), (CAPTURE_SWITCH, 0), (MASTER_SWITCH, 0)] {
+        card.must_set_control(id, &[value; 8]);
+        // Only looked at, not waited for: the Linux driver's caller goes on with its answer.
+        assert_eq!(next_event(&mut card, &rooms), Some((id as u16, 1)), "{id}");
+        assert!(
+            card.queues[EVENT].call.read().is_ok(),
+            "the driver was not called"
+        );
+        // As a driver asks for the next call.
+        let event_idx = card.queues[EVENT].avail + 4 + 2 * 256;
+        let used = card.queues[EVENT].used_index_in_memory();
+        card.memory.store16(event_idx, used);
+        assert_eq!(next_event(&mut card, &rooms), None);
+    }
+}
+
+#[test]
+fn what_is_no_change_is_not_told() {
+    let device = Device::null();
+    let mut card = mixer(&device);
+    let rooms = offer_event_rooms(&mut card, 8);
+    card.must_set_control(MASTER_VOLUME, &[UNITY; 8]);
+    assert_eq!(card.set_control(MASTER_VOLUME, &[UNITY + 1; 8]), BAD_MSG);
+    assert_eq!(card.set_control(MASTER_SWITCH, &[2]), BAD_MSG);
+    assert_eq!(card.set_control(9, &[0]), BAD_MSG);
+    assert_eq!(card.control(MASTER_VOLUME), [UNITY; 8]);
+    card.expect_service();
+    assert_eq!(next_event(&mut card, &rooms), None);
+}
+
+#[test]
+fn changes_wait_for_room_and_are_told_once() {
+    let device = Device::null();
+    let mut card = mixer(&device);
+    for value in 1..100 {
+        card.must_set_control(MASTER_VOLUME, &[value; 8]);
+        card.must_set_control(CAPTURE_VOLUME, &[value; 8]);
+    }
+    let rooms = offer_event_rooms(&mut card, 8);
+    // The driver does not kick for room; the device looks when it is awake.
+    card.expect_service();
+    let told: Vec<_> = std::iter::from_fn(|| next_event(&mut card, &rooms)).collect();
+    assert_eq!(
+        told,
+        [(MASTER_VOLUME as u16, 1), (CAPTURE_VOLUME as u16, 1)]
+    );
 }
