@@ -16,7 +16,7 @@ use crate::wire::Direction;
 /// Most bytes of an element's name: ALSA's 44 with the zero at the end.
 const MAX_NAME: usize = 43;
 /// Softest and loudest gain in hundredths of a decibel.
-const GAINS: (i32, i32) = (-10_000, 0);
+const GAINS: (i32, i32) = (-10_000, 2000);
 
 /// The jacks of all tables, in order.
 pub fn jacks(tables: &[Spanned<JackTable>]) -> Result<Vec<Jack>, Fault> {
@@ -248,6 +248,6 @@ fn range(range: &Spanned<Vec<f64>>) -> Result<(i32, i32), Fault> {
     {
         return Ok((min, max));
     }
-    let what = "two gains in decibels from -100 to 0, the softer one first, such as [-60, 0]";
+    let what = "two gains in decibels from -100 to 20, the softer one first, such as [-60, 0]";
     Err(Fault::new(range.span(), what))
 }

@@ -296,14 +296,14 @@ fn numbers_out_of_range_come_with_the_range() {
     is_wrong(&control_with("index = -1"), 7, &["-1"]);
     for range in [
         "[0, -60]",
-        "[-60, 6]",
+        "[-60, 21]",
         "[-101, 0]",
         "[-60]",
         "[-60, -30, 0]",
         "[nan, 0]",
     ] {
         let key = format!("range-db = {range}");
-        is_wrong(&control_with(&key), 7, &["-100 to 0", "[-60, 0]"]);
+        is_wrong(&control_with(&key), 7, &["-100 to 20", "[-60, 0]"]);
     }
 }
 

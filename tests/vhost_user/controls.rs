@@ -564,3 +564,84 @@ fn changes_wait_for_room_and_are_told_once() {
         [(MASTER_VOLUME as u16, 1), (CAPTURE_VOLUME as u16, 1)]
     );
 }
+
+/// A card whose two volumes act on one stream; the first can make it louder.
+const TWO_VOLUMES: &str = r#"
+[[stream]]
+direction = "playback"
+host = "file"
+file = "out.wav"
+
+[[control]]
+name = "Master Playback Volume"
+kind = "volume"
+range-db = [-60, 20]
+
+[[control]]
+name = "Zone Playback Volume"
+kind = "volume"
+"#;
+
+fn two_volumes() -> Device {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("card.toml"), TWO_VOLUMES).unwrap();
+    Device::start_in(folder, &["--card", "card.toml"])
+}
+
+#[test]
+fn volumes_of_one_stream_multiply() {
+    let device = two_volumes();
+    let mut card = mixer(&device);
+    assert_eq!(infos(&mut card, 2)[0].range, [0, 161, 1]);
+    card.must_set_control(0, &[UNITY + 6 * STEPS; 8]);
+    card.must_set_control(1, &[UNITY - 18 * STEPS; 8]);
+    let played = noise(8 * 160, 11);
+    card.play(0, &MONO, &played);
+    expect_louder(&heard(&device.path("out.wav")), &samples(&played), -12.0);
+}
+
+#[test]
+fn what_becomes_too_loud_is_limited() {
+    let device = two_volumes();
+    let mut card = mixer(&device);
+    card.must_set_control(0, &[UNITY + 20 * STEPS; 8]);
+    let played = noise(8 * 160, 12);
+    card.play(0, &MONO, &played);
+    let found = heard(&device.path("out.wav"));
+    for (found, played) in found.iter().zip(samples(&played)) {
+        let wanted = (i32::from(played) * 10).clamp(i16::MIN.into(), i16::MAX.into());
+        assert!(
+            (i32::from(*found) - wanted).abs() <= 1,
+            "{played} became {found}"
+        );
+    }
+}
+
+#[test]
+fn every_format_has_a_volume() {
+    // What a format's numbers stand for is checked where the samples are changed.
+    let quiet = UNITY - 20 * STEPS;
+    for (format, bytes) in [(U8, 1), (S24_3, 3), (S32, 4)] {
+        let device = Device::player();
+        let mut card = mixer(&device);
+        card.must_set_control(MASTER_VOLUME, &[quiet; 8]);
+        let params = Params {
+            buffer_bytes: 640 * bytes,
+            period_bytes: 80 * bytes,
+            format,
+            ..SMALL
+        };
+        // A tenth of a number with these upper bytes, whatever lies below.
+        let (loud, soft) = if format == U8 {
+            (0x80 + 100, 0x80 + 10)
+        } else {
+            (100, 10)
+        };
+        let mut sample = vec![0; bytes as usize];
+        *sample.last_mut().unwrap() = loud;
+        card.play(0, &params, &sample.repeat(80 * 4));
+        let (_, found) = wav::read(&device.path("out.wav"));
+        *sample.last_mut().unwrap() = soft;
+        assert_eq!(found, sample.repeat(80 * 4), "format {format}");
+    }
+}
