@@ -69,6 +69,9 @@ pub enum RunError {
     /// The device cannot be started.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The system gives no thread.
+    #[error("cannot start the thread that writes files: {0}")]
+    Thread(#[source] io::Error),
     /// The inherited socket cannot be used.
     #[error("--fd {0} is no connected stream socket: {1}")]
     Fd(i32, #[source] io::Error),

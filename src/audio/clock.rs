@@ -9,6 +9,8 @@ use crate::stream::Params;
 use crate::wire::PcmInfo;
 
 const NANOS: u128 = 1_000_000_000;
+/// When a medium that did not take all that was due is asked again.
+const BACKLOG: Nanos = 2_000_000;
 
 /// What lies behind a clock: takes and gives samples whenever the clock says so.
 pub trait Medium: Send {
@@ -25,8 +27,8 @@ pub trait Medium: Send {
     fn settle(&mut self, stream: usize);
     /// See [`Host::release`].
     fn release(&mut self, stream: usize);
-    /// Takes `frames` frames.
-    fn write(&mut self, stream: usize, frames: u64, fill: &mut dyn FnMut(&mut [u8]));
+    /// Takes up to `frames` frames, and returns how many. The rest comes again a little later.
+    fn write(&mut self, stream: usize, frames: u64, fill: &mut dyn FnMut(&mut [u8])) -> u64;
     /// Gives `frames` frames.
     fn read(&mut self, stream: usize, frames: u64, drain: &mut dyn FnMut(&[u8]));
     /// The clock has passed `frames` frames that the driver did not deliver or had no room for.
@@ -149,9 +151,9 @@ impl<M: Medium> Host for Clocked<M> {
     }
 
     fn write(&mut self, stream: usize, frames: u64, fill: &mut dyn FnMut(&mut [u8])) -> u64 {
-        self.medium.write(stream, frames, fill);
-        self.advance(stream, frames);
-        frames
+        let taken = self.medium.write(stream, frames, fill);
+        self.advance(stream, taken);
+        taken
     }
 
     fn read(&mut self, stream: usize, frames: u64, drain: &mut dyn FnMut(&[u8])) -> u64 {
@@ -171,7 +173,11 @@ impl<M: Medium> Host for Clocked<M> {
             .streams
             .get(stream)
             .map_or(now, |(clock, _)| clock.when(position));
-        due.max(now.saturating_add(1))
+        if due > now {
+            return due;
+        }
+        // It is due already: the medium did not take it.
+        now.saturating_add(BACKLOG)
     }
 
     fn upkeep(&self, _stream: usize, _now: Nanos) -> Option<Nanos> {
@@ -212,6 +218,58 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Takes three frames at a time.
+    struct Slow([PcmInfo; 1]);
+
+    impl Medium for Slow {
+        fn streams(&self) -> &[PcmInfo] {
+            &self.0
+        }
+        fn prepare(&mut self, _stream: usize, _params: &Params) -> Result<(), HostError> {
+            Ok(())
+        }
+        fn settle(&mut self, _stream: usize) {}
+        fn release(&mut self, _stream: usize) {}
+        fn write(&mut self, _stream: usize, frames: u64, _: &mut dyn FnMut(&mut [u8])) -> u64 {
+            frames.min(3)
+        }
+        fn read(&mut self, _stream: usize, _frames: u64, _drain: &mut dyn FnMut(&[u8])) {}
+        fn starve(&mut self, _stream: usize, _frames: u64) {}
+        fn fault(&mut self, _stream: usize) -> Option<HostError> {
+            None
+        }
+    }
+
+    #[test]
+    fn what_a_medium_does_not_take_stays_due_and_comes_again() {
+        let mut host = Clocked::new(Slow([PcmInfo {
+            device: 0,
+            features: 0,
+            formats: 1,
+            rates: 1,
+            direction: crate::wire::Direction::Playback,
+            channels_min: 1,
+            channels_max: 1,
+        }]));
+        let params = Params {
+            format: crate::pcm_format::U8,
+            rate: 1000,
+            channels: 1,
+            buffer_bytes: 20,
+            period_bytes: 10,
+            features: 0,
+        };
+        host.prepare(0, &params).unwrap();
+        host.start(0, 0).unwrap();
+        let now = 10_000_000;
+        assert_eq!(host.progress(0, now).ready, 10);
+        assert_eq!(host.write(0, 10, &mut |_| ()), 3);
+        assert_eq!((host.cursor(0), host.progress(0, now).ready), (3, 7));
+        // Not at once: the medium needs a while. What is not due yet comes when it is.
+        assert_eq!(host.when(0, 10, now), now + BACKLOG);
+        assert_eq!(host.when(0, 11, now), 11_000_000);
     }
 
     #[test]

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Plays into WAV files and captures from them, paced by a clock.
 
+mod disk;
 mod player;
 mod recorder;
+mod recording;
 
+pub use disk::Disk;
 pub use player::Player;
 pub use recorder::Recorder;
 

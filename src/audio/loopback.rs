@@ -130,15 +130,16 @@ impl Medium for Loopback {
         }
     }
 
-    fn write(&mut self, stream: usize, mut frames: u64, fill: &mut dyn FnMut(&mut [u8])) {
+    fn write(&mut self, stream: usize, frames: u64, fill: &mut dyn FnMut(&mut [u8])) -> u64 {
         let Some(frame_bytes) = self.frame_bytes else {
-            return;
+            return frames;
         };
         if stream != PLAYBACK || !self.capturing {
-            return;
+            return frames;
         }
-        while frames > 0 {
-            let free = self.free(frame_bytes, frames);
+        let mut left = frames;
+        while left > 0 {
+            let free = self.free(frame_bytes, left);
             let taken = free.len();
             if taken == 0 {
                 // The capturing side sleeps; the oldest frame makes room.
@@ -148,8 +149,9 @@ impl Medium for Loopback {
             }
             fill(free);
             self.length += taken;
-            frames -= (taken / frame_bytes) as u64;
+            left -= (taken / frame_bytes) as u64;
         }
+        frames
     }
 
     fn read(&mut self, stream: usize, frames: u64, drain: &mut dyn FnMut(&[u8])) {

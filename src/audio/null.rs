@@ -76,7 +76,9 @@ impl Medium for Null {
 
     fn release(&mut self, _stream: usize) {}
 
-    fn write(&mut self, _stream: usize, _frames: u64, _fill: &mut dyn FnMut(&mut [u8])) {}
+    fn write(&mut self, _stream: usize, frames: u64, _fill: &mut dyn FnMut(&mut [u8])) -> u64 {
+        frames
+    }
 
     fn read(&mut self, stream: usize, frames: u64, drain: &mut dyn FnMut(&[u8])) {
         if let Some(silence) = self.silence.get(stream) {

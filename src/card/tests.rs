@@ -39,10 +39,11 @@ impl Medium for Probe {
     }
     fn settle(&mut self, _stream: usize) {}
     fn release(&mut self, _stream: usize) {}
-    fn write(&mut self, _stream: usize, frames: u64, fill: &mut dyn FnMut(&mut [u8])) {
+    fn write(&mut self, _stream: usize, frames: u64, fill: &mut dyn FnMut(&mut [u8])) -> u64 {
         let mut samples = vec![0; frames as usize * 2];
         fill(&mut samples);
         self.played.lock().unwrap().extend(samples);
+        frames
     }
     fn read(&mut self, _stream: usize, frames: u64, drain: &mut dyn FnMut(&[u8])) {
         for _ in 0..frames {

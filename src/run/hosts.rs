@@ -2,11 +2,12 @@
 //! From a description to the hosts behind the card's streams.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::RunError;
 use crate::audio::Host;
 use crate::audio::clock::Clocked;
-use crate::audio::file::{self, Player, Recorder};
+use crate::audio::file::{self, Disk, Player, Recorder};
 use crate::audio::loopback::Loopback;
 use crate::audio::null::Null;
 use crate::audio::routes::{Route, Routes};
@@ -22,12 +23,19 @@ pub fn open(description: &Description) -> Result<Routes, RunError> {
     let mut routes = Routes::default();
     let streams = &description.streams;
     let mut ways: Vec<Option<Route>> = vec![None; streams.len()];
+    let mut files = Files {
+        streams,
+        disk: None,
+        count: 0,
+    };
     open_cables(streams, &mut routes, &mut ways);
     open_pcms(streams, &mut routes, &mut ways)?;
     for (id, (stream, way)) in streams.iter().zip(ways).enumerate() {
         let route = match (way, &stream.host) {
             (Some(route), _) => route,
-            (None, StreamHost::File(path)) => open_file(streams, stream, path, &mut routes)?,
+            (None, StreamHost::File(path)) => {
+                first_of(routes.add_host(files.open(stream.direction, path)?))
+            }
             (None, _) => {
                 let info = everything(stream.direction, &pcm_format::FORMATS);
                 first_of(routes.add_host(Box::new(Clocked::new(Null::new(vec![info])))))
@@ -41,23 +49,32 @@ pub fn open(description: &Description) -> Result<Routes, RunError> {
     Ok(routes)
 }
 
-/// Opens the file of a stream.
-fn open_file(
-    streams: &[Stream],
-    stream: &Stream,
-    path: &Path,
-    routes: &mut Routes,
-) -> Result<Route, RunError> {
-    let host: Box<dyn Host> = match stream.direction {
-        Direction::Playback => {
-            let files = streams.iter().filter_map(description::written_file);
-            let taken = files.map(Path::to_owned).collect();
-            let info = everything(stream.direction, &file::FORMATS);
-            Box::new(Clocked::new(Player::new(path, taken, info)?))
+/// The files of a card.
+struct Files<'a> {
+    streams: &'a [Stream],
+    /// The thread that writes them, and how many it writes.
+    disk: Option<Arc<Disk>>,
+    count: usize,
+}
+
+impl Files<'_> {
+    /// Opens the file of a stream.
+    fn open(&mut self, direction: Direction, path: &Path) -> Result<Box<dyn Host>, RunError> {
+        if direction == Direction::Capture {
+            return Ok(Box::new(Clocked::new(Recorder::new(path)?)));
         }
-        Direction::Capture => Box::new(Clocked::new(Recorder::new(path)?)),
-    };
-    Ok(first_of(routes.add_host(host)))
+        let disk = match &self.disk {
+            Some(disk) => Arc::clone(disk),
+            None => Disk::start().map_err(RunError::Thread)?,
+        };
+        self.disk = Some(Arc::clone(&disk));
+        let files = self.streams.iter().filter_map(description::written_file);
+        let taken = files.map(Path::to_owned).collect();
+        let info = everything(direction, &file::FORMATS);
+        let player = Player::new(path, taken, info, (disk, self.count))?;
+        self.count += 1;
+        Ok(Box::new(Clocked::new(player)))
+    }
 }
 
 fn first_of(host: usize) -> Route {

@@ -1,94 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! A stream that is written to WAV files.
-//!
-//! A file holds exactly the frames that the driver sent: an underrun is silence for the listener of
-//! a card, but adds nothing to the file. A stream that is prepared again goes on in the same file as
-//! long as its format, rate and channels stay the same; otherwise the next file gets a number:
-//! `out.wav`, `out-2.wav`, and so on; numbers that belong to other streams are left out. A file that
-//! was deleted meanwhile is made anew. The header is brought up to date after every second of sound
-//! and at every stop, so that the file is readable even after the process has been killed.
+//! A stream that is written to WAV files: its samples go into a ring, from which the thread that
+//! writes files takes them. Where the disk does not keep up for long, the stream waits, alone.
 
 use std::fs::File;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use nix::unistd::{AccessFlags, access};
+use rtrb::{Producer, RingBuffer};
 
 use super::super::HostError;
 use super::super::clock::Medium;
-use super::super::wav::{self, Layout};
+use super::disk::{Disk, Order};
 use super::failure;
-use crate::description::numbered;
-use crate::pcm_format;
+use super::recording::Recording;
 use crate::stream::Params;
 use crate::wire::PcmInfo;
 
-/// Frames that are written at once; a message that is longer takes several writes.
-const CHUNK_FRAMES: u64 = 1024;
-
-/// Turns samples of `S24` (3 bytes in 4) into `S24_3`, in place; returns their new length.
-fn pack_s24(samples: &mut [u8]) -> usize {
-    let count = samples.len() / 4;
-    for sample in 0..count {
-        samples.copy_within(sample * 4..sample * 4 + 3, sample * 3);
-    }
-    count * 3
-}
-
-/// One file being written.
-struct Output {
-    file: File,
-    path: PathBuf,
-    layout: Layout,
-    written: u64,
-    written_at_header: u64,
-}
-
-impl Output {
-    fn create(path: PathBuf, layout: Layout) -> Result<Self, HostError> {
-        let file = File::create(&path).map_err(|source| failure(&path, source))?;
-        let mut output = Self {
-            file,
-            path,
-            layout,
-            written: 0,
-            written_at_header: 0,
-        };
-        match output.put_header() {
-            Ok(()) => Ok(output),
-            Err(source) => Err(failure(&output.path, source)),
-        }
-    }
-
-    /// Whether somebody has removed the file: what is written to it would be lost.
-    fn is_deleted(&self) -> bool {
-        self.file.metadata().is_ok_and(|stat| stat.nlink() == 0)
-    }
-
-    fn put_header(&mut self) -> std::io::Result<()> {
-        self.written_at_header = self.written;
-        match wav::header(self.layout, self.written) {
-            Some(header) => self.file.write_all_at(&header, 0),
-            None => Err(std::io::ErrorKind::Unsupported.into()),
-        }
-    }
-
-    fn put(&mut self, samples: &[u8]) -> std::io::Result<()> {
-        self.file
-            .write_all_at(samples, wav::HEADER_SIZE as u64 + self.written)?;
-        self.written += samples.len() as u64;
-        let second = u64::from(self.layout.rate) * u64::from(self.layout.frame_bytes());
-        if self.written - self.written_at_header >= second {
-            self.put_header()?;
-        }
-        Ok(())
-    }
-}
+/// Room in the ring in seconds of sound, and its bounds in bytes: how long a disk may take a rest.
+const RING_SECONDS: usize = 4;
+const LEAST_RING: usize = 1 << 16;
+const MOST_RING: usize = 1 << 24;
 
 /// Whether the file can be written, without making it.
-fn check_writable(path: &Path) -> std::io::Result<()> {
+fn check_writable(path: &Path) -> io::Result<()> {
+    let found = path.metadata().map(|found| found.file_type());
+    if found.is_ok_and(|kind| kind.is_fifo() || kind.is_socket()) {
+        return Err(io::Error::other("a WAV file cannot be a pipe or a socket"));
+    }
     match File::options().write(true).open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let folder = path.parent().filter(|folder| *folder != Path::new(""));
             let allowed = AccessFlags::W_OK | AccessFlags::X_OK;
             Ok(access(folder.unwrap_or(Path::new(".")), allowed)?)
@@ -101,66 +45,39 @@ fn check_writable(path: &Path) -> std::io::Result<()> {
 pub struct Player {
     streams: [PcmInfo; 1],
     path: PathBuf,
-    /// The files of other streams.
-    taken: Vec<PathBuf>,
-    /// Number of the file that is written; 0 before the first.
-    number: u32,
-    output: Option<Output>,
+    disk: Arc<Disk>,
+    /// Which of the thread's recordings this is.
+    place: usize,
+    samples: Option<Producer<u8>>,
     frame_bytes: usize,
-    pack: bool,
-    chunk: Vec<u8>,
-    fault: Option<HostError>,
+    faults: Receiver<HostError>,
 }
 
 impl Player {
-    /// A stream that offers `offered` and is written to `path`. Files in `taken` are never touched.
+    /// A stream that offers `offered` and is written to `path`, as recording number `place` of
+    /// `disk`: they are counted from 0. Files in `taken` are never touched.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn new(path: &Path, taken: Vec<PathBuf>, offered: PcmInfo) -> Result<Self, HostError> {
+    pub fn new(
+        path: &Path,
+        taken: Vec<PathBuf>,
+        offered: PcmInfo,
+        (disk, place): (Arc<Disk>, usize),
+    ) -> Result<Self, HostError> {
         check_writable(path).map_err(|source| failure(path, source))?;
+        let (faults, told) = sync_channel(1);
+        let recording = Recording::new(path, taken, faults);
+        disk.order(Order::Add(Box::new(recording)));
         Ok(Self {
             streams: [offered],
             path: path.to_owned(),
-            taken,
-            number: 0,
-            output: None,
+            disk,
+            place,
+            samples: None,
             frame_bytes: 1,
-            pack: false,
-            chunk: Vec::new(),
-            fault: None,
+            faults: told,
         })
-    }
-
-    /// The file of the next number that belongs to nobody else.
-    fn next_path(&mut self) -> PathBuf {
-        loop {
-            self.number += 1;
-            let path = numbered(&self.path, self.number);
-            if self.number == 1 || !self.taken.contains(&path) {
-                return path;
-            }
-        }
-    }
-
-    fn open(&mut self, layout: Layout) -> Result<(), HostError> {
-        let path = match self.output.take() {
-            Some(output) if !output.is_deleted() && output.layout == layout => {
-                self.output = Some(output);
-                return Ok(());
-            }
-            // A file without a frame can still take another layout.
-            Some(output) if output.is_deleted() || output.written == 0 => output.path,
-            _ => self.next_path(),
-        };
-        self.output = Some(Output::create(path, layout)?);
-        Ok(())
-    }
-
-    fn keep_fault(&mut self, source: std::io::Error) {
-        let output = self.output.as_ref();
-        let path = output.map_or(&self.path, |output| &output.path);
-        self.fault = Some(failure(path, source));
     }
 }
 
@@ -170,54 +87,52 @@ impl Medium for Player {
     }
 
     fn prepare(&mut self, _stream: usize, params: &Params) -> Result<(), HostError> {
-        self.pack = params.format == pcm_format::S24;
-        let format = if self.pack {
-            pcm_format::S24_3
-        } else {
-            params.format
-        };
         self.frame_bytes = params.frame_bytes() as usize;
-        self.chunk
-            .resize(self.frame_bytes * CHUNK_FRAMES as usize, 0);
-        self.open(Layout {
-            format,
-            rate: params.rate,
-            channels: params.channels,
-        })
+        let second = self.frame_bytes.saturating_mul(params.rate as usize);
+        let room = second.saturating_mul(RING_SECONDS);
+        let room = room.clamp(LEAST_RING, MOST_RING) / self.frame_bytes * self.frame_bytes;
+        let (producer, consumer) = RingBuffer::new(room);
+        self.samples = None;
+        let place = self.place;
+        let opened = self
+            .disk
+            .ask(|answer| Order::Open(place, *params, consumer, answer));
+        let late = || Err(failure(&self.path, io::ErrorKind::TimedOut.into()));
+        opened.unwrap_or_else(late)?;
+        self.samples = Some(producer);
+        Ok(())
     }
 
     fn settle(&mut self, _stream: usize) {
-        if let Some(Err(error)) = self.output.as_mut().map(Output::put_header) {
-            self.keep_fault(error);
+        if self.samples.is_some() {
+            // A disk that takes longer goes on by itself.
+            let _ = self.disk.ask(|answer| Order::Settle(self.place, answer));
         }
     }
 
     fn release(&mut self, stream: usize) {
         self.settle(stream);
+        self.samples = None;
     }
 
-    fn write(&mut self, _stream: usize, mut frames: u64, fill: &mut dyn FnMut(&mut [u8])) {
-        let mut result = Ok(());
-        while frames > 0 {
-            let step = frames.min(CHUNK_FRAMES);
-            let chunk = self
-                .chunk
-                .get_mut(..step as usize * self.frame_bytes)
-                .unwrap_or(&mut []);
-            fill(chunk);
-            let length = if self.pack {
-                pack_s24(chunk)
-            } else {
-                chunk.len()
-            };
-            if let (Some(output), Ok(())) = (&mut self.output, &result) {
-                result = output.put(chunk.get(..length).unwrap_or(&[]));
+    fn write(&mut self, _stream: usize, frames: u64, fill: &mut dyn FnMut(&mut [u8])) -> u64 {
+        let Some(samples) = &mut self.samples else {
+            return frames;
+        };
+        let room = samples.slots() / self.frame_bytes;
+        let taken = usize::try_from(frames).unwrap_or(usize::MAX).min(room);
+        let Ok(mut chunk) = samples.write_chunk(taken * self.frame_bytes) else {
+            return 0;
+        };
+        // The ring has room for whole frames, so neither part ends within one.
+        let (first, second) = chunk.as_mut_slices();
+        for part in [first, second] {
+            if !part.is_empty() {
+                fill(part);
             }
-            frames -= step;
         }
-        if let Err(error) = result {
-            self.keep_fault(error);
-        }
+        chunk.commit_all();
+        taken as u64
     }
 
     fn read(&mut self, _stream: usize, _frames: u64, _drain: &mut dyn FnMut(&[u8])) {}
@@ -225,12 +140,13 @@ impl Medium for Player {
     fn starve(&mut self, _stream: usize, _frames: u64) {}
 
     fn fault(&mut self, _stream: usize) -> Option<HostError> {
-        self.fault.take()
+        self.faults.try_recv().ok()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::wav::{self, Layout};
     use super::*;
     use crate::pcm_format::Format;
     use crate::pcm_format::{A_LAW, FLOAT, FLOAT64, MU_LAW, S16, S24, S24_3, S32, U8};
@@ -260,7 +176,7 @@ mod tests {
     }
 
     fn player(path: &Path) -> Player {
-        Player::new(path, Vec::new(), OFFERED).unwrap()
+        Player::new(path, Vec::new(), OFFERED, (Disk::start().unwrap(), 0)).unwrap()
     }
 
     /// What a file holds.
@@ -272,10 +188,11 @@ mod tests {
 
     fn play(files: &mut Player, frames: u64, samples: &[u8]) {
         let mut at = 0;
-        files.write(0, frames, &mut |room| {
+        let taken = files.write(0, frames, &mut |room| {
             room.copy_from_slice(&samples[at..at + room.len()]);
             at += room.len();
         });
+        assert_eq!(taken, frames);
         assert_eq!(at, samples.len());
     }
 
@@ -362,17 +279,101 @@ mod tests {
         let mut files = player(&path);
         files.prepare(0, &params(U8, 1)).unwrap();
         assert_eq!(load(&path).1, []);
-        // A second and a half of sound; the header is written after the first.
-        play(&mut files, 48_128, &samples(48_128));
-        play(&mut files, 24_000, &samples(24_000));
-        assert_eq!(load(&path).1.len(), 48_128);
+        // The header is written after a second of sound, without any stop.
+        let sound = samples(72_128);
+        play(&mut files, 48_128, &sound[..48_128]);
+        let start = std::time::Instant::now();
+        while load(&path).1.is_empty() {
+            assert!(
+                start.elapsed().as_secs() < 30,
+                "the header is never written"
+            );
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        play(&mut files, 24_000, &sound[48_128..]);
+        assert!(sound.starts_with(&load(&path).1));
+        files.settle(0);
+        assert!(load(&path).1 == sound);
+    }
+
+    #[test]
+    fn what_was_played_is_in_the_file_when_the_stream_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.wav");
+        let mut files = player(&path);
+        let sound = samples(100_000);
+        files.prepare(0, &params(U8, 1)).unwrap();
+        play(&mut files, 60_000, &sound[..60_000]);
+        // Without a stop, the ring of the first PREPARE is still full.
+        files.prepare(0, &params(U8, 1)).unwrap();
+        play(&mut files, 40_000, &sound[60_000..]);
+        drop(files);
+        assert!(load(&path).1 == sound);
+    }
+
+    #[test]
+    fn a_stream_waits_for_its_disk_and_loses_nothing() {
+        let (disk, orders) = Disk::played_by_test();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.wav");
+        let mut files = Player::new(&path, Vec::new(), OFFERED, (disk, 0)).unwrap();
+        let disk = std::thread::spawn(move || {
+            let Ok(Order::Add(_)) = orders.recv() else {
+                panic!("no recording");
+            };
+            let Ok(Order::Open(0, _, samples, answer)) = orders.recv() else {
+                panic!("no ring");
+            };
+            answer.send(Ok(())).unwrap();
+            samples
+        });
+        files.prepare(0, &params(S16, 2)).unwrap();
+        let mut ring = disk.join().unwrap();
+        let room = 4 * 48_000;
+        let mut next = 0u32;
+        let mut count = |room: &mut [u8]| {
+            for frame in room.chunks_mut(4) {
+                frame.copy_from_slice(&next.to_le_bytes());
+                next += 1;
+            }
+        };
+        assert_eq!(files.write(0, room - 10, &mut count), room - 10);
+        assert_eq!(files.write(0, 100, &mut count), 10);
+        assert_eq!(files.write(0, 100, &mut count), 0);
+        ring.read_chunk(4 * 30).unwrap().commit_all();
+        assert_eq!(files.write(0, 100, &mut count), 30);
+        let rest = ring.read_chunk(4 * room as usize).unwrap();
+        let (first, second) = rest.as_slices();
+        let frames = first.chunks(4).chain(second.chunks(4));
+        let expected = (30..30 + room as u32).map(u32::to_le_bytes);
+        assert!(frames.eq(expected));
+    }
+
+    #[test]
+    fn a_disk_that_does_not_answer_is_an_error_of_its_stream() {
+        let (disk, _orders) = Disk::played_by_test();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.wav");
+        let mut files = Player::new(&path, Vec::new(), OFFERED, (disk, 0)).unwrap();
+        let error = files.prepare(0, &params(U8, 1)).unwrap_err().to_string();
+        assert!(error.contains("out.wav: timed out"), "{error}");
+    }
+
+    #[test]
+    fn a_pipe_is_no_wav_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe.wav");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let disk = (Disk::start().unwrap(), 0);
+        let error = Player::new(&path, Vec::new(), OFFERED, disk).err().unwrap();
+        assert!(error.to_string().contains("pipe"));
     }
 
     #[test]
     fn a_full_disk_is_reported_and_stops_nothing() {
         let mut files = player(Path::new("/dev/full"));
         assert!(files.prepare(0, &params(U8, 1)).is_err());
-        play(&mut files, 2, &[1, 2]);
+        assert_eq!(files.write(0, 2, &mut |_| ()), 2);
     }
 
     #[test]
@@ -381,7 +382,13 @@ mod tests {
         let [first, second, third] =
             ["out.wav", "out-2.wav", "out-3.wav"].map(|name| folder.path().join(name));
         std::fs::write(&second, "precious").unwrap();
-        let mut files = Player::new(&first, vec![first.clone(), second.clone()], OFFERED).unwrap();
+        let mut files = Player::new(
+            &first,
+            vec![first.clone(), second.clone()],
+            OFFERED,
+            (Disk::start().unwrap(), 0),
+        )
+        .unwrap();
         for channels in [1, 2] {
             files.prepare(0, &params(U8, channels)).unwrap();
             play(&mut files, 1, &samples(channels.into()));
@@ -398,7 +405,8 @@ mod tests {
         player(&path);
         assert!(!path.exists());
         for wrong in [folder.path().join("nowhere/out.wav"), folder.path().into()] {
-            assert!(Player::new(&wrong, Vec::new(), OFFERED).is_err());
+            let disk = (Disk::start().unwrap(), 0);
+            assert!(Player::new(&wrong, Vec::new(), OFFERED, disk).is_err());
         }
     }
 }

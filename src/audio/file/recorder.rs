@@ -68,7 +68,9 @@ impl Medium for Recorder {
 
     fn release(&mut self, _stream: usize) {}
 
-    fn write(&mut self, _stream: usize, _frames: u64, _fill: &mut dyn FnMut(&mut [u8])) {}
+    fn write(&mut self, _stream: usize, frames: u64, _fill: &mut dyn FnMut(&mut [u8])) -> u64 {
+        frames
+    }
 
     fn read(&mut self, _stream: usize, frames: u64, drain: &mut dyn FnMut(&[u8])) {
         let wanted = usize::try_from(frames)
