@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Parser, ValueEnum};
+use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 
 use crate::pcm_format::{Format, parse_channels, parse_format, parse_rate};
 
@@ -28,6 +28,12 @@ Examples:
     vhost-user-sound --socket-path /run/studio.sock --card studio.toml
     vhost-user-sound --check --card studio.toml
 
+  A running device is told that the headphones were pulled out, and asked how it is:
+    vhost-user-sound --socket-path /run/studio.sock --card studio.toml \\
+        --command-socket /run/studio.commands
+    vhost-user-sound tell /run/studio.commands jack headphone unplugged
+    vhost-user-sound tell /run/studio.commands status
+
 Log: warnings and errors by default; -v for streams, -vv for everything, or RUST_LOG.";
 
 /// The priority of a kernel's threaded interrupts, for the device is hardware to the programs that
@@ -37,9 +43,15 @@ const DEFAULT_PRIORITY: u8 = 50;
 /// A virtio sound device in a process of its own, served over vhost-user.
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = EXAMPLES)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(disable_help_subcommand = true)]
 #[command(group = ArgGroup::new("transport").required(true)
     .args(["socket_path", "fd", "check", "print_capabilities"]))]
 pub struct Args {
+    /// What to do instead of being a device.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Listen here for one frontend at a time. A frontend that goes is not heard: the next one goes
     /// on where it was.
     #[arg(long, value_name = "PATH")]
@@ -48,6 +60,11 @@ pub struct Args {
     /// Serve this connected socket, inherited from the parent process, and end with it.
     #[arg(long, value_name = "FD")]
     pub fd: Option<i32>,
+
+    /// Listen here for commands of the user who runs this program, while the card is served: what
+    /// `vhost-user-sound tell` says, or one JSON object a line. See COMMANDS in the manual page.
+    #[arg(long, value_name = "PATH")]
+    pub command_socket: Option<PathBuf>,
 
     /// Print the card as its driver would find it, and end.
     #[arg(long)]
@@ -126,6 +143,67 @@ pub struct Args {
     pub verbose: u8,
 }
 
+/// What the program does instead of being a device.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Say something to a running device: plug jacks, ask how it is
+    Tell(Tell),
+}
+
+/// What is said to a running device.
+#[derive(Debug, clap::Args)]
+#[command(disable_help_subcommand = true)]
+pub struct Tell {
+    /// The device's --command-socket
+    #[arg(value_name = "PATH")]
+    pub socket: PathBuf,
+
+    /// Print the device's answer as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// What to say.
+    #[command(subcommand)]
+    pub what: What,
+}
+
+/// What is said to a running device.
+#[derive(Debug, Subcommand)]
+pub enum What {
+    /// Plug something into a jack of the virtual card, or pull it out
+    ///
+    /// A jack that follows an element of the real card goes with its next change.
+    Jack {
+        /// Number of the jack, or its kind if it is the only one of it, such as headphone
+        #[arg(value_name = "JACK")]
+        jack: String,
+
+        /// Its state from now on
+        #[arg(value_name = "STATE")]
+        state: JackState,
+    },
+    /// List the jacks and their states
+    Jacks,
+    /// Tell whether a driver is there, and how streams and jacks are
+    Status,
+}
+
+/// Whether something is plugged into a jack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum JackState {
+    /// Something is.
+    Plugged,
+    /// Nothing is.
+    Unplugged,
+}
+
+impl JackState {
+    /// As a boolean.
+    pub fn is_plugged(self) -> bool {
+        self == Self::Plugged
+    }
+}
+
 /// The kinds of host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum HostKind {
@@ -175,6 +253,25 @@ mod tests {
         assert_eq!(parse_channels("2"), Ok((2, 2)));
         for wrong in ["0", "9", "2-1", "1-9", "-", "x", "1-2-3"] {
             assert!(parse_channels(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_running_device_is_told_without_a_transport() {
+        let line = ["x", "tell", "/run/c", "jack", "headphone", "unplugged"];
+        let args = Args::try_parse_from(line).unwrap();
+        let Some(Command::Tell(tell)) = args.command else {
+            panic!("no command");
+        };
+        assert_eq!(tell.socket, PathBuf::from("/run/c"));
+        assert!(!tell.json && matches!(tell.what, What::Jack { .. }));
+        for wrong in [
+            &["x", "tell"][..],
+            &["x", "tell", "/run/c"],
+            &["x", "tell", "/run/c", "jack", "headphone", "out"],
+            &["x", "--fd", "3", "tell", "/run/c", "status"],
+        ] {
+            assert!(Args::try_parse_from(wrong).is_err(), "{wrong:?}");
         }
     }
 

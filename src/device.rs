@@ -16,7 +16,8 @@ use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::audio::Nanos;
-use crate::card::Card;
+use crate::card::{Card, CardStatus};
+use crate::events::Notice;
 use crate::memory::Memory;
 use crate::realtime::{self, Stint};
 use crate::report::Report;
@@ -41,6 +42,8 @@ enum Order {
     Features(u64),
     Memory(Arc<Memory>, SyncSender<()>),
     Reset(SyncSender<()>),
+    Tell(Notice, SyncSender<()>),
+    Status(CardStatus, SyncSender<CardStatus>),
     Shutdown,
 }
 
@@ -173,6 +176,22 @@ impl Device {
     pub fn reset(&self) -> Result<(), DeviceError> {
         self.ask(Order::Reset)
     }
+
+    /// Has the card take note of news, and tell its driver. See [`Card::tell`].
+    ///
+    /// # Errors
+    /// The thread does not answer.
+    pub fn tell(&self, notice: Notice) -> Result<(), DeviceError> {
+        self.ask(|answer| Order::Tell(notice, answer))
+    }
+
+    /// How the card is, written into `room`: the audio thread allocates nothing.
+    ///
+    /// # Errors
+    /// The thread does not answer.
+    pub fn status(&self, room: CardStatus) -> Result<CardStatus, DeviceError> {
+        self.ask(|answer| Order::Status(room, answer))
+    }
 }
 
 impl Drop for Device {
@@ -242,6 +261,14 @@ fn carry_out(card: &mut Card, order: Order) {
         Order::Reset(answer) => {
             card.reset(now);
             let _ = answer.send(());
+        }
+        Order::Tell(notice, answer) => {
+            card.tell(notice);
+            let _ = answer.send(());
+        }
+        Order::Status(mut status, answer) => {
+            card.describe(&mut status);
+            let _ = answer.send(status);
         }
         Order::Shutdown => {}
     }

@@ -6,6 +6,7 @@ mod audio;
 mod card;
 mod card_file;
 mod channel_map;
+mod command;
 mod companding;
 mod control;
 mod control_elements;
@@ -31,6 +32,7 @@ mod system;
 mod transfer;
 mod wire;
 
+use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -49,7 +51,11 @@ fn main() -> ExitCode {
         .filter_module("virtio_queue", LevelFilter::Off)
         .parse_default_env()
         .init();
-    match run::run(&args) {
+    let result: Result<(), Box<dyn Error>> = match &args.command {
+        Some(args::Command::Tell(tell)) => command::client::tell(tell).map_err(Box::from),
+        None => run::run(&args).map_err(Box::from),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("vhost-user-sound: {error}");

@@ -5,6 +5,7 @@ mod check;
 mod hosts;
 mod listen;
 mod options;
+mod socket;
 
 use std::io;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use crate::audio::HostError;
 use crate::audio::mixer::{MixerError, Mixers};
 use crate::card::Card;
 use crate::card_file::{self, CardFileError};
+use crate::command;
 use crate::description;
 use crate::device::{Device, DeviceError};
 use crate::realtime;
@@ -113,6 +115,11 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         print!("{}", check::card(&description, &mut host));
         return Ok(());
     }
+    // Before there are threads: they would share the mask of the file's rights.
+    let commands = match &args.command_socket {
+        Some(path) => Some(socket::private(path)?),
+        None => None,
+    };
     let mut mixers = Mixers::open(&description)?;
     if args.realtime_priority > 0 {
         realtime::lock_memory();
@@ -133,6 +140,14 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     };
     let device = Arc::new(Device::start(card, args.realtime_priority)?);
     let mixers = mixers.start(&device.waker())?;
+    let _command_file = match commands {
+        Some((listener, file)) => {
+            command::server::start(listener, Arc::downgrade(&device), description)
+                .map_err(|error| RunError::Wait("commands", error))?;
+            Some(file)
+        }
+        None => None,
+    };
     let result = match (inherited, &args.socket_path) {
         (Some(socket), _) => listen::serve(socket, &device, &offer, &signals),
         (None, Some(path)) => listen::listen(path, &device, &offer, &signals),

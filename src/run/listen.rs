@@ -1,48 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Frontends come and go: the listening socket, and the connection that is served.
 
-use std::fs;
-use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
 
-use super::RunError;
+use super::{RunError, socket};
 use crate::device::Device;
 use crate::session::{Offer, Session};
 use crate::signals::Signals;
-
-/// The socket's file, removed at the end.
-struct SocketFile<'a>(&'a Path);
-
-impl Drop for SocketFile<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(self.0) {
-            log::warn!("{}: {error}", self.0.display());
-        }
-    }
-}
-
-/// Binds the socket. One that a dead process left behind is replaced; one that is served is not.
-fn bind(path: &Path) -> io::Result<UnixListener> {
-    match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            let socket = fs::symlink_metadata(path)?.file_type().is_socket();
-            let nobody = UnixStream::connect(path)
-                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-            if !socket || !nobody {
-                return Err(error);
-            }
-            fs::remove_file(path)?;
-            UnixListener::bind(path)
-        }
-        result => result,
-    }
-}
 
 /// Listens on `path` and serves one frontend after the other until a signal comes.
 ///
@@ -54,23 +23,7 @@ pub fn listen(
     offer: &Offer,
     signals: &Signals,
 ) -> Result<(), RunError> {
-    let fail = |source: io::Error| {
-        let hint = match source.kind() {
-            io::ErrorKind::AddrInUse => {
-                "; another device listens there, or it is no socket: choose another path"
-            }
-            io::ErrorKind::NotFound => "; create the folder first",
-            io::ErrorKind::PermissionDenied => "; this user may not create files there",
-            _ => "",
-        };
-        RunError::Listen {
-            path: path.to_owned(),
-            source,
-            hint,
-        }
-    };
-    let listener = bind(path).map_err(fail)?;
-    let _socket = SocketFile(path);
+    let (listener, _file) = socket::listen(path)?;
     log::info!("listening on {}", path.display());
     let wait = |error| RunError::Wait("frontends", error);
     while signals.wait_for(listener.as_fd()).map_err(wait)? {

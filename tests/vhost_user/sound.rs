@@ -8,6 +8,7 @@ pub const BAD_MSG: u32 = 0x8001;
 pub const NOT_SUPP: u32 = 0x8002;
 
 pub const JACK_INFO: u32 = 1;
+pub const JACK_REMAP: u32 = 2;
 pub const PCM_INFO: u32 = 0x100;
 pub const SET_PARAMS: u32 = 0x101;
 pub const PREPARE: u32 = 0x102;

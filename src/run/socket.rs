@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Sockets that others connect to, and their files.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::{Mode, umask};
+
+use super::RunError;
+
+/// The socket's file, removed at the end.
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            log::warn!("{}: {error}", self.0.display());
+        }
+    }
+}
+
+/// Binds the socket. One that a dead process left behind is replaced; one that is served is not.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let socket = fs::symlink_metadata(path)?.file_type().is_socket();
+            let nobody = UnixStream::connect(path)
+                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+            if !socket || !nobody {
+                return Err(error);
+            }
+            fs::remove_file(path)?;
+            UnixListener::bind(path)
+        }
+        result => result,
+    }
+}
+
+/// Listens on `path`.
+///
+/// # Errors
+/// Nobody can listen there.
+pub fn listen(path: &Path) -> Result<(UnixListener, SocketFile), RunError> {
+    let fail = |source: io::Error| {
+        let hint = match source.kind() {
+            io::ErrorKind::AddrInUse => {
+                "; another device listens there, or it is no socket: choose another path"
+            }
+            io::ErrorKind::NotFound => "; create the folder first",
+            io::ErrorKind::PermissionDenied => "; this user may not create files there",
+            _ => "",
+        };
+        RunError::Listen {
+            path: path.to_owned(),
+            source,
+            hint,
+        }
+    };
+    let listener = bind(path).map_err(fail)?;
+    Ok((listener, SocketFile(path.to_owned())))
+}
+
+/// Listens on `path` for this user alone. Not for a process that has threads: the mask of rights for
+/// new files, which is that of all of them, changes for a moment.
+///
+/// # Errors
+/// Nobody can listen there.
+pub fn private(path: &Path) -> Result<(UnixListener, SocketFile), RunError> {
+    let before = umask(Mode::S_IXUSR | Mode::S_IRWXG | Mode::S_IRWXO);
+    let listening = listen(path);
+    umask(before);
+    listening
+}
