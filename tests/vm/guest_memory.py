@@ -14,7 +14,7 @@ import subprocess
 
 ROOT = pathlib.Path("/run/virtio-loopback-tests/root")
 # These run in the small root ...
-PROGRAMS = ["/usr/bin/aplay", "/usr/bin/arecord", "/usr/bin/sox"]
+PROGRAMS = ["/usr/bin/aplay", "/usr/bin/arecord", "/usr/bin/sox", "/usr/bin/alsabat", "/usr/bin/speaker-test"]
 # ... and these in the guest's, but from memory.
 SYSTEM_PROGRAMS = ["/usr/bin/udevadm", "/usr/bin/kmod"]
 # Without ALSA's hundreds of files about cards that are not here.

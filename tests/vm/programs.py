@@ -45,12 +45,11 @@ def wait_until(condition, what, seconds=10.0):
         time.sleep(0.01)
 
 
-def run(*command, check=True, timeout=30):
-    """Runs a program to its end; its output is text."""
+def run(*command, check=True, timeout=30, **keywords):
+    """Runs a program to its end; its output is text. More keywords are those of subprocess."""
     command = [str(word) for word in command]
-    result = subprocess.run(
-        command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, **place(command[0])
-    )
+    keywords |= {"stdin": subprocess.DEVNULL, **place(command[0])}
+    result = subprocess.run(command, capture_output=True, text=True, timeout=timeout, **keywords)
     if check and result.returncode:
         raise AssertionError(f"{' '.join(command)}: exit status {result.returncode}\n{result.stderr}")
     return result
@@ -66,12 +65,12 @@ class Program:
         while cls.alive:
             cls.alive.pop().kill()
 
-    def __init__(self, *command):
+    def __init__(self, *command, stdin=subprocess.DEVNULL):
         self.command = [str(word) for word in command]
         self._log = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             self.command,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=self._log,
             stderr=subprocess.STDOUT,
             **place(self.command[0]),
