@@ -30,8 +30,9 @@ use opener::{News, Opener, Pcm};
 /// How long a stopped PCM is kept open. The Linux driver does not release a stream that has been
 /// drained; without this, nobody else could open the card after the first sound.
 const IDLE: Nanos = 1_000_000_000;
-/// How long a started stream waits for its PCM to be opened before the clock takes its place.
-const OPENING: Nanos = 500_000_000;
+/// How long a started stream waits for its PCM to be opened before the clock takes its place. ALSA
+/// tells an application of an I/O error when nothing has moved for 100 ms.
+const OPENING: Nanos = 50_000_000;
 
 /// What a stream's time comes from.
 enum Place {

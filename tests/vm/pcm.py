@@ -24,10 +24,10 @@ class PcmError(OSError):
 
 
 class Pcm:
-    """An open PCM with these parameters. It starts when it is told to, or when it is full."""
+    """An open PCM, S16 stereo at 48 kHz. It starts when it is told to, or when it is full."""
 
-    def __init__(self, device, period, buffer, layout=Layout(), mmap=False, direction=PLAYBACK):
-        self.layout = layout
+    def __init__(self, device, period, buffer, mmap=False, direction=PLAYBACK):
+        self.layout = Layout()
         self._transfer = "mmap_writei" if mmap else "writei"
         self._pcm = ctypes.c_void_p()
         self._check("open", _alsa.snd_pcm_open(ctypes.byref(self._pcm), device.encode(), direction, 0))

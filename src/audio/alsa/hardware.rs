@@ -132,7 +132,7 @@ impl Hardware {
         }
     }
 
-    /// Starts as soon as the first frames have been written, or there are none.
+    /// Starts as soon as the first frames have been written, or there are none to be had.
     pub fn start_soon(&mut self) {
         self.starting = true;
     }
@@ -180,6 +180,9 @@ impl Hardware {
             return Err(error);
         }
         self.awaited = false;
+        if self.starting && self.direction == Direction::Capture {
+            self.start(now)?;
+        }
         let fail = failure(&self.device, "position");
         let mut status = self.pcm.status().map_err(fail)?;
         if self.running && !matches!(status.get_state(), State::Running | State::Draining) {
