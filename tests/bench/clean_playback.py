@@ -34,25 +34,27 @@ def is_clean(played, heard):
 
 
 def smallest_clean(system, periods, seconds, candidates):
-    """Goes down until two sizes in a row fail. Returns the smallest below which all were clean ...
+    """The smallest clean one of the periods in `candidates` (descending), and what was wrong below.
 
-    ... from the largest on; what happened at the first that failed, as text; and all attempts.
+    Looks in the middle of what is left each time: a larger period is taken to be as clean.
     """
-    attempts, smallest, failed = [], None, []
-    for period in candidates:
-        try:
-            attempt = play(system, period, periods, seconds)
-        except AssertionError as error:  # the PCM refuses such a small buffer
-            attempt = {"period": period, "clean": False, "refused": str(error).splitlines()[-1]}
+    attempts = []
+    low, high = 0, len(candidates)  # all before `low` are clean, those from `high` on are not
+    while low < high:
+        middle = (low + high) // 2
+        attempt = attempt_at(system, candidates[middle], periods, seconds)
         attempts.append(attempt)
-        if attempt["clean"] and not failed:
-            smallest = period
-        elif not attempt["clean"]:
-            failed.append(attempt)
-            if len(failed) == 2:
-                break
-    return {"smallest": smallest, "below": why(failed[0]) if failed else "nothing smaller was tried",
-            "attempts": attempts}
+        low, high = (middle + 1, high) if attempt["clean"] else (low, middle)
+    below = [attempt for attempt in attempts if not attempt["clean"]]
+    return {"smallest": candidates[low - 1] if low else None,
+            "below": why(below[-1]) if below else "nothing smaller was tried", "attempts": attempts}
+
+
+def attempt_at(system, period, periods, seconds):
+    try:
+        return play(system, period, periods, seconds)
+    except AssertionError as error:  # the PCM refuses such a small buffer
+        return {"period": period, "clean": False, "refused": str(error).splitlines()[-1]}
 
 
 def why(attempt):
@@ -70,7 +72,7 @@ def why(attempt):
     return f"{attempt['period']}: " + ", ".join(faults or [json.dumps(attempt)])
 
 
-def drain_error(system, seconds, repetitions, period=2400, periods=4):
+def drain_error(system, seconds, repetitions, period=480, periods=4):
     """Milliseconds that drain came late (or early, if negative) after all that was written."""
     late = []
     for _ in range(repetitions):

@@ -8,6 +8,8 @@ DIRECT, ALSA, NULL = "direct", "ours-alsa", "ours-null"
 SYSTEMS = {DIRECT: "direct", ALSA: "ours, alsa host", NULL: "ours, null host"}
 OURS = (ALSA, NULL)
 RATE = 48000
+MIB = 1 << 20
+DEVICE_AIMS = {"2400x4": 0.5, "480x16": 1.0}  # ms of the device process per second of sound
 ONE_EVENT = 1.01  # a window may hold one period's event more than periods
 
 
@@ -60,6 +62,8 @@ def collect(found):
                 runs = {system: shapes[shape] for system, shapes in found["steady"].items()}
                 sections.append(steady(shape, runs, idle[DIRECT]))
         sections.append(silence(idle))
+    if "cards" in found:
+        sections += many(found["cards"])
     return sections
 
 
@@ -76,12 +80,13 @@ def latency(found):
     first.judge(f"at most {floor + 0.5:.2f} (0.5 over direct)", [ALSA], lambda value: value <= floor + 0.5)
     control = figure("control_request", "control request (PREPARE)", "\N{MICRO SIGN}s", 1)
     control.judge("at most 10", OURS, lambda value: value <= 10)
+    rested = figure("control_request_rested", "the same, the device asleep", "\N{MICRO SIGN}s", 1)
     transport = row("transport", "bare transport: 64 bytes from virtio_rng and back", "\N{MICRO SIGN}s",
                     {NULL: found["transport"]["transport"]}, 1)
     return Section("Start and control", [
         figure("card_usable", "adapter start to card usable", digits=1), figure("open", "open"),
         figure("hw_params", "hw_params"), figure("prepare", "prepare", digits=3),
-        figure("trigger", "trigger: write to RUNNING", digits=3), first, control, transport,
+        figure("trigger", "trigger: write to RUNNING", digits=3), first, control, rested, transport,
     ])
 
 
@@ -105,7 +110,7 @@ def clean(found):
 
 def steady(shape, runs, idle):
     period = int(shape.split("x")[0])
-    limit = {"2400x4": 0.5, "480x16": 1.0}.get(shape)
+    limit = DEVICE_AIMS.get(shape)
 
     def cpu(part, title):
         return row(f"cpu {part}", f"CPU: {title}", "ms/s",
@@ -148,4 +153,34 @@ def silence(idle):
         cpu("adapter", "adapter"), cpu("device", "device process"), cpu("whole system", "whole system"),
         row("idle switches", "context switches, whole system", "a second",
             {name: [run["switches"] for run in runs] for name, runs in idle.items()}, 1),
+    ])
+
+
+def many(found):
+    """What one of many cards costs: a section for each number of cards."""
+    counts = list(found[ALSA])
+    return [one_of(count, {name: found[name].get(count, []) for name in found}) for count in counts]
+
+
+def one_of(count, runs):
+    def cpu(part, title):
+        return row(f"cards {count} cpu {part}", f"CPU: {title}", "ms/s",
+                   {name: [run["cpu"][part] for run in runs[name] if part in run["cpu"]] for name in runs})
+
+    def memory(title, *parts):
+        return row(f"cards {count} memory {' '.join(parts)}", f"memory: {title}", "MiB",
+                   {name: [sum(run["memory"][part] for part in parts) / MIB for run in runs[name]] for name in runs
+                    if all(set(parts) <= set(run["memory"]) for run in runs[name])})
+
+    def counter(key, title, unit="a period", digits=2):
+        by_system = {name: [run[key] for run in runs[name] if key in run] for name in runs}
+        return row(f"cards {count} {key}", title, unit, by_system, digits)
+
+    whole = memory("device, adapter and kernel", "device", "adapter", "kernel")
+    whole.judge("at most 4", [ALSA], lambda value: value <= 4)
+    return Section(f"{count} cards play 480 x 16: each costs" if count != "1" else "1 card plays 480 x 16", [
+        cpu("device", "device process"), cpu("adapter", "adapter"), cpu("whole system", "whole system"),
+        counter("switches", "context switches"), counter("kicks", "kicks"), counter("interrupts", "interrupts"),
+        counter("underruns", "underruns of all players", "", 0),
+        memory("device process", "device"), memory("adapter", "adapter"), memory("kernel", "kernel"), whole,
     ])

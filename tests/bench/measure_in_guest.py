@@ -21,7 +21,9 @@ import clean_playback  # noqa: E402
 import cost  # noqa: E402
 import latencies  # noqa: E402
 import machine  # noqa: E402
+import many_cards  # noqa: E402
 import measuring_programs  # noqa: E402
+import real_card  # noqa: E402
 import systems  # noqa: E402
 from plan import Plan  # noqa: E402
 
@@ -90,18 +92,33 @@ def clean(plan):
     return found
 
 
+def cards(plan):
+    """Many cards at once."""
+    found = {}
+    for kind in (systems.Direct, systems.OursAlsa):
+        found[kind.name] = {}
+        for count in plan.cards:
+            runs = []
+            for _ in range(plan.card_repetitions):
+                say(f"{kind.name}: {count} cards playing {many_cards.PERIOD} x {many_cards.PERIODS}")
+                runs.append(many_cards.playing(kind, count, plan.card_seconds))
+            found[kind.name][str(count)] = runs
+    return found
+
+
 def be_quiet():
     """Stops what the kernel and udev do now and then by themselves: it is not what is measured."""
     pathlib.Path("/proc/sys/vm/compaction_proactiveness").write_text("0")
     pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled").write_text("never")
 
 
-PARTS = {"latency": latency, "steady": steady, "clean": clean}
+PARTS = {"latency": latency, "steady": steady, "clean": clean, "cards": cards}
 
 
 def main(folder, *parts):
     plan = Plan.from_environment()
-    say(f"kernel {platform.release()}: loading the modules, one snd-aloop as the real card")
+    real_card.CARDS = many_cards.real_cards(max(plan.cards))
+    say(f"kernel {platform.release()}: loading the modules, snd-aloop as the real card")
     machine.prepare()
     be_quiet()
     clock = pathlib.Path("/sys/devices/system/clocksource/clocksource0/current_clocksource").read_text().strip()

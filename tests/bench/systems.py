@@ -39,7 +39,7 @@ class System:
 class Direct(System):
     name = "direct"
 
-    def __init__(self, real):
+    def __init__(self, real, name=""):
         self.pcm, self.far_end = real.device, real.far_end
 
 

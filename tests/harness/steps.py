@@ -150,6 +150,18 @@ def qemu_step():
     )
 
 
+def benchmark_step():
+    """A short run of the benchmark: everything can be measured, and the counts are possible."""
+    example = ["--package", "virtio-loopback", "--example", "vhost-user-rng"]
+    return Step("benchmark, short",
+                [[CARGO, "build", "--release", "--locked", *example],
+                 [str(REPOSITORY / "tests" / "bench" / "run"), "--quick",
+                  "--module", str(BUILD / MAIN_KERNEL / "virtio_loopback.ko"), "--binaries", str(PROGRAMS),
+                  "--output", str(BUILD / "bench-short")]],
+                needs=["build the programs", f"build the driver for {MAIN_KERNEL}"], alone="vm", kinds=("all",),
+                closing=r"^ +(aims met|FAULT)")
+
+
 def kernel_test_steps():
     for kernel in TEST_KERNELS:
         yield Step(f"fetch kernel {kernel}", [[str(HARNESS / "kernels"), "sound", kernel]], kinds=("kernels",))
@@ -238,6 +250,7 @@ def plan(what, only):
     chosen = list(build_steps())
     chosen.append(virtual_machine_step(MAIN_KERNEL, [], ("all",), JUDGES))
     chosen.append(qemu_step())
+    chosen.append(benchmark_step())
     if what == "kernels":
         chosen += kernel_test_steps()
     else:
