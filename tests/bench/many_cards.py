@@ -89,5 +89,6 @@ def count_all(cards, processes, seconds):
 
 
 def totals(cards):
-    return {name: sum(system.card.counter(attribute) for system in cards if system.card)
-            for attribute, name in COUNTERS.items()}
+    if not cards[0].card:
+        return {}
+    return {name: sum(system.card.counter(attribute) for system in cards) for attribute, name in COUNTERS.items()}

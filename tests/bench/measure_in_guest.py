@@ -47,8 +47,8 @@ def latency(plan):
             found[kind.name] |= latencies.opening(system, plan.openings, plan.repetitions)
             say(f"{kind.name}: {plan.requests} control requests, {plan.repetitions} times")
             found[kind.name] |= latencies.control_request(system, plan.requests, plan.repetitions)
-    say(f"bare transport: {plan.requests} requests of 64 bytes, {plan.repetitions} times")
-    found["transport"] = latencies.transport(plan.requests, plan.repetitions)
+    say(f"bare transport: {latencies.RNG_REQUESTS} requests of 64 bytes, {plan.repetitions} times")
+    found["transport"] = latencies.transport(plan.repetitions)
     return found
 
 
