@@ -101,9 +101,10 @@ impl Element {
             info.role = CtlRole::Volume;
             info.access |= CTL_ACCESS_TLV_READ;
             info.count = u32::from(channels.max(1)).min(CTL_VALUES_MAX as u32);
+            // As ALSA's drivers say it where every number will do.
             info.range = CtlRange::Integer {
                 max: steps + 1,
-                step: 1,
+                step: 0,
             };
             initial = (lowest.min(0).unsigned_abs() / STEP.unsigned_abs() + 1).min(steps + 1);
             let least = lowest - STEP;
@@ -578,7 +579,7 @@ mod tests {
             assert_eq!([4, 8, 12, 16].map(|at| volume[at]), [2, 1, 0x13, 2]);
             assert_eq!([4, 8, 12, 16].map(|at| mute[at]), [4, 0, 3, 1]);
             assert!(volume[24..].starts_with(b"Master Playback Volume\0"));
-            assert_eq!([0, 4, 8].map(|at| volume[union + at]), [0, 121, 1]);
+            assert_eq!([0, 4, 8].map(|at| volume[union + at]), [0, 121, 0]);
             assert!(bytes.len() <= elements.longest_response().max(2 * size as usize));
         }
     }

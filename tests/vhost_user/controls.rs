@@ -121,7 +121,7 @@ fn each_direction_has_a_volume_and_a_switch() {
     let volume = |info: &Info| (info.kind, info.access, info.count, info.index, info.range);
     for (place, role) in [(0, 2), (2, 3)] {
         assert_eq!(found[place].role, role);
-        assert_eq!(volume(&found[place]), (1, 0x13, 8, 0, [0, UNITY, 1]));
+        assert_eq!(volume(&found[place]), (1, 0x13, 8, 0, [0, UNITY, 0]));
         assert_eq!(found[place + 1].role, role + 2);
         assert_eq!(volume(&found[place + 1]), (0, 3, 1, 0, [0; 3]));
     }
@@ -592,7 +592,7 @@ fn two_volumes() -> Device {
 fn volumes_of_one_stream_multiply() {
     let device = two_volumes();
     let mut card = mixer(&device);
-    assert_eq!(infos(&mut card, 2)[0].range, [0, 161, 1]);
+    assert_eq!(infos(&mut card, 2)[0].range, [0, 161, 0]);
     card.must_set_control(0, &[UNITY + 6 * STEPS; 8]);
     card.must_set_control(1, &[UNITY - 18 * STEPS; 8]);
     let played = noise(8 * 160, 11);
