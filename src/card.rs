@@ -3,7 +3,6 @@
 //! the audio thread alone; nothing here blocks, locks or allocates while sound runs.
 
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 
 use vm_memory::GuestMemoryMmap;
 
@@ -19,7 +18,7 @@ use crate::jack;
 use crate::memory::Memory;
 use crate::message::{Arrival, Decoder};
 use crate::pcm::{Pcm, Tally};
-use crate::report::Report;
+use crate::report::{Report, Reporter};
 use crate::ring::{MAX_SIZE, Ring};
 use crate::stream::{Event, Params, State};
 use crate::wire::{
@@ -109,7 +108,7 @@ pub struct Card {
     mirrors: Vec<Mirror>,
     /// The driver has accepted VIRTIO_SND_F_CTLS.
     elements_accepted: bool,
-    reports: SyncSender<Report>,
+    reports: Reporter,
     /// The rings are stopped; what the host held was given back.
     pub(crate) suspended: bool,
 }
@@ -121,7 +120,7 @@ impl Card {
         host: Box<dyn Host>,
         description: &Description,
         originals: &[Original],
-        reports: SyncSender<Report>,
+        reports: Reporter,
     ) -> Self {
         let infos = host.streams().to_vec();
         let chmaps = channel_map::of_card(&description.streams, &infos);
@@ -193,7 +192,7 @@ impl Card {
 
     /// Tells the log.
     pub(crate) fn report(&self, report: Report) {
-        let _ = self.reports.try_send(report);
+        self.reports.report(report);
     }
 
     /// One wake-up: takes messages, answers requests, serves running streams, interrupts the driver
@@ -272,6 +271,7 @@ impl Card {
                 self.report(Report::Returned(id));
             }
         }
+        self.reports.flush();
     }
 
     /// When the card has to be served next, if no driver kicks before.

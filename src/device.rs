@@ -4,16 +4,17 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime};
+use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 use crate::audio::Nanos;
 use crate::card::{Card, CardStatus};
@@ -24,8 +25,11 @@ use crate::report::Report;
 use crate::ring::{RingError, Setup};
 use crate::wire::QUEUES;
 
-/// Orders that may wait for the audio thread; a session that has more waits itself.
+/// Orders that may wait for the audio thread; a session that has more waits itself. The queue has no
+/// lock: a real-time thread would wait in vain for an ordinary one that it keeps from running.
 const ORDERS: usize = 16;
+/// How long a session leaves a full queue alone.
+const FULL: Duration = Duration::from_millis(1);
 /// How long a session waits for an answer. The audio thread answers within one wake-up, which at
 /// worst opens a sound card.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,7 +67,7 @@ pub enum DeviceError {
 
 /// The session's end of the audio thread.
 pub struct Device {
-    orders: SyncSender<Order>,
+    orders: Mutex<Producer<Order>>,
     wake: Arc<EventFd>,
     thread: Option<JoinHandle<()>>,
 }
@@ -77,7 +81,7 @@ impl Device {
         let setup = |errno: Errno| DeviceError::Setup(errno.into());
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let wake = Arc::new(EventFd::from_value_and_flags(0, flags).map_err(setup)?);
-        let (orders, receiver) = sync_channel(ORDERS);
+        let (orders, mut taken) = RingBuffer::new(ORDERS);
         let thread_wake = Arc::clone(&wake);
         let thread = std::thread::Builder::new()
             .name("audio".to_owned())
@@ -86,11 +90,11 @@ impl Device {
                 if priority > 0 {
                     realtime::enter(priority);
                 }
-                run(card, &receiver, &thread_wake);
+                run(card, &mut taken, &thread_wake);
             })
             .map_err(DeviceError::Setup)?;
         Ok(Self {
-            orders,
+            orders: Mutex::new(orders),
             wake,
             thread: Some(thread),
         })
@@ -102,7 +106,18 @@ impl Device {
     }
 
     fn order(&self, order: Order) -> Result<(), DeviceError> {
-        self.orders.send(order).map_err(|_| DeviceError::Silent)?;
+        let mut orders = self.orders.lock().map_err(|_| DeviceError::Silent)?;
+        let (mut order, end) = (order, Instant::now() + ANSWER_TIMEOUT);
+        if orders.is_abandoned() {
+            return Err(DeviceError::Silent);
+        }
+        while let Err(PushError::Full(back)) = orders.push(order) {
+            if Instant::now() > end {
+                return Err(DeviceError::Silent);
+            }
+            order = back;
+            std::thread::sleep(FULL);
+        }
         // The counter is full only if the thread has been woken already.
         let _ = self.wake.write(1);
         Ok(())
@@ -212,7 +227,7 @@ fn now() -> Nanos {
     seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 
-fn run(mut card: Card, orders: &Receiver<Order>, wake: &EventFd) {
+fn run(mut card: Card, orders: &mut Consumer<Order>, wake: &EventFd) {
     let (mut stint, mut before) = (Stint::default(), 0);
     loop {
         let mut start = now();
@@ -228,14 +243,14 @@ fn run(mut card: Card, orders: &Receiver<Order>, wake: &EventFd) {
         before = now();
         if sleep(&mut card, wake, deadline, before) {
             let _ = wake.read();
-            loop {
-                match orders.try_recv() {
-                    Ok(Order::Shutdown) | Err(TryRecvError::Disconnected) => {
-                        return card.reset(now());
-                    }
-                    Ok(order) => carry_out(&mut card, order),
-                    Err(TryRecvError::Empty) => break,
+            while let Ok(order) = orders.pop() {
+                if matches!(order, Order::Shutdown) {
+                    return card.reset(now());
                 }
+                carry_out(&mut card, order);
+            }
+            if orders.is_abandoned() {
+                return card.reset(now());
             }
         }
     }
@@ -275,7 +290,7 @@ fn carry_out(card: &mut Card, order: Order) {
 }
 
 /// Sleeps from `now` until a kick, `deadline` or an order. Returns whether there is an order.
-fn sleep(card: &mut Card, wake: &EventFd, deadline: Option<Nanos>, now: Nanos) -> bool {
+pub fn sleep(card: &mut Card, wake: &EventFd, deadline: Option<Nanos>, now: Nanos) -> bool {
     let fds: [BorrowedFd<'_>; QUEUES] = std::array::from_fn(|queue| {
         let kick = card
             .rings

@@ -1,15 +1,99 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What the audio thread has to say, and the thread that says it: the audio thread itself never
-//! writes a log.
+//! writes a log, nor waits for who does.
 
-use std::sync::mpsc::Receiver;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::audio::HostError;
 use crate::pcm::Tally;
 use crate::ring::RingError;
 use crate::stream::Params;
 
-/// What the card tells the log. Sent without waiting: where nobody keeps up, reports are lost.
+/// Wakes the log, also when it goes itself.
+struct Alarm(Arc<EventFd>);
+
+impl Alarm {
+    fn ring(&self) {
+        // The counter is full only if the log has been woken already.
+        let _ = self.0.write(1);
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.ring();
+    }
+}
+
+/// The audio thread's end: a queue without locks.
+pub struct Reporter {
+    queue: RefCell<Producer<Report>>,
+    unheard: Cell<bool>,
+    // Goes last: the log finds the queue abandoned.
+    alarm: Alarm,
+}
+
+impl Reporter {
+    /// Takes a report down. Where nobody keeps up, reports are lost.
+    pub fn report(&self, report: Report) {
+        if let Ok(mut queue) = self.queue.try_borrow_mut() {
+            let _ = queue.push(report);
+            self.unheard.set(true);
+        }
+    }
+
+    /// Wakes the log if there is news for it.
+    pub fn flush(&self) {
+        if self.unheard.take() {
+            self.alarm.ring();
+        }
+    }
+}
+
+/// The log's end.
+pub struct Reports {
+    queue: Consumer<Report>,
+    wake: Arc<EventFd>,
+}
+
+/// A way to the log for `capacity` reports.
+///
+/// # Errors
+/// The system gives no eventfd.
+pub fn channel(capacity: usize) -> Result<(Reporter, Reports), Errno> {
+    let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?);
+    let (producer, queue) = RingBuffer::new(capacity);
+    let reporter = Reporter {
+        queue: RefCell::new(producer),
+        unheard: Cell::new(false),
+        alarm: Alarm(Arc::clone(&wake)),
+    };
+    Ok((reporter, Reports { queue, wake }))
+}
+
+impl Iterator for Reports {
+    type Item = Report;
+
+    /// Waits for the next report; `None` when there will be none.
+    fn next(&mut self) -> Option<Report> {
+        loop {
+            let last = self.queue.is_abandoned();
+            if let Ok(report) = self.queue.pop() {
+                return Some(report);
+            }
+            if last || matches!(self.wake.read(), Err(error) if error != Errno::EINTR) {
+                return None;
+            }
+        }
+    }
+}
+
+/// What the card tells the log.
 #[derive(Debug)]
 pub enum Report {
     /// A stream has parameters.
@@ -31,7 +115,7 @@ pub enum Report {
 }
 
 /// Writes what the audio thread reports; `labels` name the streams.
-pub fn write_log(reports: &Receiver<Report>, labels: &[String]) {
+pub fn write_log(reports: Reports, labels: &[String]) {
     let label = |stream: usize| labels.get(stream).map_or("stream", String::as_str);
     for report in reports {
         match report {

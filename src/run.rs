@@ -2,7 +2,7 @@
 //! From the command line to a running device, and back in order.
 
 mod check;
-mod hosts;
+pub(crate) mod hosts;
 mod listen;
 mod options;
 mod socket;
@@ -10,7 +10,6 @@ mod socket;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
 
 use crate::args::Args;
 use crate::audio::HostError;
@@ -125,9 +124,10 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         realtime::lock_memory();
     }
     let signals = Signals::register().map_err(|error| RunError::Wait("signals", error))?;
-    let (reports, log) = sync_channel(REPORTS);
+    let (reports, log) =
+        report::channel(REPORTS).map_err(|error| RunError::Wait("reports", error.into()))?;
     let labels = description::labels(&description.streams);
-    let logger = std::thread::spawn(move || report::write_log(&log, &labels));
+    let logger = std::thread::spawn(move || report::write_log(log, &labels));
     let card = Card::new(
         Box::new(host),
         &description,

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The headers of WAV files, in memory. Samples stay as they are: WAV is little endian as virtio is.
 
+use std::io::Write;
+
 use crate::pcm_format::{self, Format};
 
 /// Bytes of the header that [`header`] makes.
@@ -62,21 +64,29 @@ pub fn header(layout: Layout, data_bytes: u64) -> Option<[u8; HEADER_SIZE]> {
     let (tag, bits) = layout.tag()?;
     let data = u32::try_from(data_bytes).unwrap_or(u32::MAX - HEADER_SIZE as u32);
     let frame_bytes = layout.frame_bytes();
-    let mut out = Vec::with_capacity(HEADER_SIZE);
-    out.extend_from_slice(b"RIFF");
-    // A data chunk of odd length is padded to an even one.
-    out.extend_from_slice(&(data.saturating_add(36 + (data & 1))).to_le_bytes());
-    out.extend_from_slice(b"WAVEfmt ");
-    out.extend_from_slice(&16u32.to_le_bytes());
-    out.extend_from_slice(&tag.to_le_bytes());
-    out.extend_from_slice(&u16::from(layout.channels).to_le_bytes());
-    out.extend_from_slice(&layout.rate.to_le_bytes());
-    out.extend_from_slice(&layout.rate.saturating_mul(frame_bytes).to_le_bytes());
-    out.extend_from_slice(&(frame_bytes as u16).to_le_bytes());
-    out.extend_from_slice(&bits.to_le_bytes());
-    out.extend_from_slice(b"data");
-    out.extend_from_slice(&data.to_le_bytes());
-    out.try_into().ok()
+    let mut out = [0; HEADER_SIZE];
+    let mut room = &mut out[..];
+    // It is written while sound runs, so it is put together where it is.
+    let fields: [&[u8]; 12] = [
+        b"RIFF",
+        // A data chunk of odd length is padded to an even one.
+        &(data.saturating_add(36 + (data & 1))).to_le_bytes(),
+        b"WAVEfmt ",
+        &16u32.to_le_bytes(),
+        &tag.to_le_bytes(),
+        &u16::from(layout.channels).to_le_bytes(),
+        &layout.rate.to_le_bytes(),
+        &layout.rate.saturating_mul(frame_bytes).to_le_bytes(),
+        &(frame_bytes as u16).to_le_bytes(),
+        &bits.to_le_bytes(),
+        b"data",
+        &data.to_le_bytes(),
+    ];
+    fields
+        .iter()
+        .try_for_each(|field| room.write_all(field))
+        .ok()?;
+    Some(out)
 }
 
 /// Finds layout and samples in a whole WAV file: the layout and the samples' bytes.

@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
-use std::sync::mpsc::{Receiver, sync_channel};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use vhost::vhost_user::message::VhostUserMemoryRegion;
@@ -13,8 +12,11 @@ use vm_memory::{Bytes, GuestAddress};
 use super::*;
 use crate::audio::clock::{Clocked, Medium};
 use crate::pcm_format;
+use crate::report::{self, Reports};
 use crate::ring::Setup;
 use crate::stream::Params;
+
+mod allocation;
 
 const SIZE: u16 = 64;
 const MEMORY: u64 = 1 << 20;
@@ -69,7 +71,7 @@ struct Bench {
     time: Nanos,
     next_buffer: u64,
     event_idx: bool,
-    _reports: Receiver<Report>,
+    _reports: Reports,
 }
 
 fn eventfd() -> File {
@@ -115,16 +117,26 @@ impl Bench {
             played: std::sync::Arc::clone(&played),
             next: 0,
         };
-        let (sender, reports) = sync_channel(64);
+        Self::on(
+            Box::new(Clocked::new(probe)),
+            &Description::default(),
+            played,
+            event_idx,
+        )
+    }
+
+    /// A driver of a card on this host.
+    fn on(
+        host: Box<dyn Host>,
+        description: &Description,
+        played: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
+        event_idx: bool,
+    ) -> Self {
+        let (sender, reports) = report::channel(64).unwrap();
         let file = tempfile::tempfile().unwrap();
         file.set_len(MEMORY).unwrap();
         let mut bench = Self {
-            card: Card::new(
-                Box::new(Clocked::new(probe)),
-                &Description::default(),
-                &[],
-                sender,
-            ),
+            card: Card::new(host, description, &[], sender),
             memory: map(&file),
             file,
             played,

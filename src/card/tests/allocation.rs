@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Nothing allocates or frees on the audio thread while sound runs: the whole wake-up is counted,
+//! with hosts as a card has them, all of its streams running, pausing and running dry.
+
+use std::sync::Arc;
+
+use allocation_counter::AllocationInfo;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::*;
+use crate::description::{Description, Stream, StreamHost, usual_controls};
+use crate::device;
+use crate::run::hosts;
+
+const STREAMS: u32 = 6;
+/// Room for a message: header, samples and status.
+const ROOM: u64 = 0x1000;
+/// Bytes of a control element's value.
+const VALUE: usize = 512;
+/// Messages of a queue at once: each has four descriptors.
+const MESSAGES: u64 = SIZE as u64 / 4;
+
+/// A driver that only uses what it was given at the start, and a wake-up that is counted.
+struct Audit {
+    bench: Bench,
+    wake: EventFd,
+    sent: [u64; QUEUES],
+}
+
+impl Audit {
+    fn new(bench: Bench) -> Self {
+        let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap();
+        let sent = [0; QUEUES];
+        Self { bench, wake, sent }
+    }
+
+    /// What the audio thread does from one sleep to the next, and the sleep.
+    fn wake_up(&mut self) -> AllocationInfo {
+        let (card, now) = (&mut self.bench.card, self.bench.time);
+        let wake = &self.wake;
+        allocation_counter::measure(|| {
+            card.serve(now);
+            card.deadline(now);
+            device::sleep(card, wake, Some(now), now);
+        })
+    }
+
+    fn wake_up_in_silence(&mut self, when: &str) {
+        let found = self.wake_up();
+        let kept = (found.count_total, found.count_current);
+        assert_eq!(kept, (0, 0), "{when}: {found:?}");
+        for queue in 0..QUEUES {
+            self.bench.used(queue);
+            self.bench.calls(queue);
+        }
+    }
+
+    fn room(&mut self, queue: usize) -> u64 {
+        let place = (queue as u64 * MESSAGES + self.sent[queue] % MESSAGES) * ROOM;
+        self.sent[queue] += 1;
+        0x1_0000 + place
+    }
+
+    /// Queues a period of a stream; those with odd ids capture.
+    fn queue_period(&mut self, stream: u32) {
+        let capture = stream % 2 == 1;
+        let queue = if capture { QUEUE_RX } else { QUEUE_TX };
+        let at = self.room(queue);
+        let (data, status) = (at + 16, at + 16 + u64::from(PERIOD));
+        self.bench.write(at, &stream.to_le_bytes());
+        let parts = [(at, 4, false), (data, PERIOD, capture), (status, 8, true)];
+        self.bench.add(queue, &parts);
+    }
+
+    /// A request that is answered in a counted wake-up.
+    fn ask(&mut self, words: &[u32], room: u32) {
+        let at = self.room(QUEUE_CONTROL);
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        self.bench.write(at, &bytes);
+        let answer = at + ROOM / 2;
+        let parts = [(at, bytes.len() as u32, false), (answer, room, true)];
+        self.bench.add(QUEUE_CONTROL, &parts);
+        self.wake_up_in_silence(&format!("request {words:x?}"));
+        let status = self.bench.read(answer, 4);
+        assert_eq!(status, OK.to_le_bytes(), "request {words:x?}");
+    }
+}
+
+/// A card on all the hosts that need no hardware: a pair of streams on each.
+fn bench_of_hosts(folder: &std::path::Path) -> Bench {
+    let (played, captured) = (folder.join("out.wav"), folder.join("in.wav"));
+    let layout = hound::WavSpec {
+        channels: 1,
+        sample_rate: 48_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut file = hound::WavWriter::create(&captured, layout).unwrap();
+    (0..4800i16).for_each(|sample| file.write_sample(sample).unwrap());
+    file.finalize().unwrap();
+    let pairs = [
+        [StreamHost::Null, StreamHost::Null],
+        [StreamHost::Loop("c".into()), StreamHost::Loop("c".into())],
+        [StreamHost::File(played), StreamHost::File(captured)],
+    ];
+    let mut streams = Vec::new();
+    for (device, [playback, capture]) in (0..).zip(pairs) {
+        streams.push(Stream::new(Direction::Playback, device, playback));
+        streams.push(Stream::new(Direction::Capture, device, capture));
+    }
+    let controls = usual_controls(&streams);
+    let description = Description {
+        streams,
+        jacks: Vec::new(),
+        controls,
+    };
+    let host = hosts::open(&description).unwrap();
+    let mut bench = Bench::on(Box::new(host), &description, Arc::default(), true);
+    let features = bench.card.features();
+    bench.card.accept_features(features);
+    bench
+}
+
+#[test]
+fn the_counter_sees_a_host_that_allocates() {
+    // The other tests' host keeps what it plays in a vector.
+    let mut audit = Audit::new(Bench::new());
+    audit.bench.prepare(0);
+    audit.queue_period(0);
+    assert_eq!(audit.bench.request(&[0x104, 0]), OK);
+    audit.bench.time += 10 * MILLISECOND;
+    assert!(audit.wake_up().count_total > 0);
+    assert_eq!(audit.bench.played(), [0; PERIOD as usize]);
+}
+
+#[test]
+fn nothing_is_allocated_while_streams_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut audit = Audit::new(bench_of_hosts(folder.path()));
+    for stream in 0..STREAMS {
+        audit.bench.prepare(stream);
+        audit.queue_period(stream);
+        audit.queue_period(stream);
+    }
+    for stream in 0..STREAMS {
+        assert_eq!(audit.bench.request(&[0x104, stream]), OK);
+    }
+    for period in 0..400u64 {
+        // Stream 0 is paused for a while; all drivers are late now and then, once for long.
+        let paused = (100..120).contains(&period);
+        if period == 100 || period == 120 {
+            let code = if paused { 0x105 } else { 0x104 };
+            assert_eq!(audit.bench.request(&[code, 0]), OK);
+        }
+        let late = period % 50 == 49 || (200..230).contains(&period);
+        for stream in 0..STREAMS {
+            let silent = late || (paused && stream == 0);
+            if !silent {
+                audit.queue_period(stream);
+            }
+        }
+        audit.bench.time += 10 * MILLISECOND;
+        audit.wake_up_in_silence(&format!("period {period}"));
+        if period % 7 == 0 {
+            audit.ask(&[0x100, 0, STREAMS, 32], 4 + STREAMS * 32);
+            // The volume, read, and written with a new value.
+            audit.ask(&[0x302, 0], 4 + VALUE as u32);
+            let mut write = vec![0; 2 + VALUE / 4];
+            write[..3].copy_from_slice(&[0x303, 0, (period % 3) as u32 * 10]);
+            audit.ask(&write, 4);
+        }
+    }
+    for stream in 0..STREAMS {
+        assert_eq!(audit.bench.request(&[0x105, stream]), OK);
+        assert_eq!(audit.bench.request(&[0x101 + 2, stream]), OK);
+    }
+}
