@@ -28,11 +28,11 @@ Examples:
     vhost-user-sound --socket-path /run/studio.sock --card studio.toml
     vhost-user-sound --check --card studio.toml
 
-  A running device is told that the headphones were pulled out, and asked how it is:
-    vhost-user-sound --socket-path /run/studio.sock --card studio.toml \\
-        --command-socket /run/studio.commands
-    vhost-user-sound tell /run/studio.commands jack headphone unplugged
-    vhost-user-sound tell /run/studio.commands status
+  A running device that takes commands; what a user says to it:
+    vhost-user-sound --socket-path /run/music.sock --card studio.toml \\
+        --command-socket /run/music.commands
+    vhost-user-sound tell /run/music.commands jack headphone unplugged
+    vhost-user-sound tell /run/music.commands status
 
 Log: warnings and errors by default; -v for streams, -vv for everything, or RUST_LOG.";
 

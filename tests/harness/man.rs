@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Writes the man page of `vhost-user-sound` to a folder:
+//! Writes the man pages of `vhost-user-sound` and its subcommands to a folder:
 //! `cargo run --example vhost-user-sound-man -- FOLDER`.
 
 // Of the program, only its command line is used.
@@ -10,12 +10,14 @@ mod args;
 #[path = "../../src/pcm_format.rs"]
 mod pcm_format;
 
+use std::fs::File;
 use std::io::{Error, Write};
 use std::path::PathBuf;
 
 use clap::CommandFactory;
-use clap_mangen::Man;
 
+/// The section on commands to a running device.
+const COMMANDS: &str = include_str!("../../src/command/manual.roff");
 /// The section on card files, and the file that it ends with.
 const CARD_FILES: &str = include_str!("../../src/card_file/manual.roff");
 const EXAMPLE: &str = include_str!("../../examples/cards/studio.toml");
@@ -24,11 +26,15 @@ fn main() -> std::io::Result<()> {
     let folder = std::env::args_os().nth(1).map(PathBuf::from);
     let folder = folder.ok_or_else(|| Error::other("usage: vhost-user-sound-man FOLDER"))?;
     std::fs::create_dir_all(&folder)?;
-    let man = Man::new(args::Args::command());
-    let mut page = Vec::new();
-    man.render(&mut page)?;
-    write!(page, "{CARD_FILES}.PP\n.nf\n{}.fi\n", literal(EXAMPLE))?;
-    std::fs::write(folder.join(man.get_filename()), page)
+    clap_mangen::generate_to(args::Args::command(), &folder)?;
+    // The program's own page tells more than its --help.
+    let page = folder.join("vhost-user-sound.1");
+    let mut page = File::options().append(true).open(page)?;
+    write!(
+        page,
+        "{COMMANDS}{CARD_FILES}.PP\n.nf\n{}.fi\n",
+        literal(EXAMPLE)
+    )
 }
 
 /// Text that the formatter leaves as it is.

@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
-use crate::card::{Card, RX, TX};
+use crate::card::{Card, EVENT, RX, TX};
 use crate::device::Device;
+use crate::driver::Buffer;
 use crate::sound::*;
 
 /// 40 ticks of 10 ms.
@@ -78,4 +79,25 @@ fn with_rings_that_are_broken_or_disabled() {
     card.memory.store16(ring.avail + 2, 0x8000);
     ring.kick_anyway();
     sleeps(&device, "a queue with nonsense in it");
+}
+
+#[test]
+fn with_news_that_cannot_be_told() {
+    let device = crate::events::device();
+    let plug = |state| assert!(crate::commands::tell(&device, &["jack", "0", state]).0);
+    plug("plugged");
+    let mut card = Card::attach(&device);
+    // Room, but a driver that has not said anything yet.
+    let room = Buffer::writable(card.bytes(&[0; 8]), 8);
+    card.queues[EVENT].add(&[room]);
+    card.kick(EVENT);
+    sleeps(&device, "a driver that starts");
+    card.prepare(0, &SMALL);
+    card.queues[EVENT].wait_used();
+    plug("unplugged");
+    sleeps(&device, "no room");
+    let ring = &mut card.queues[EVENT];
+    card.memory.store16(ring.avail + 2, 0x8000);
+    ring.kick_anyway();
+    sleeps(&device, "an event queue with nonsense in it");
 }
