@@ -400,6 +400,7 @@ fn names_of_elements_are_those_that_alsa_takes() {
         6,
         &["cannot be printed"],
     );
+    is_wrong(&named("Größe"), 6, &["ASCII"]);
     read(&named(&"n".repeat(43)));
     let twice = format!("{}[[control]]\nname = 'x'\nkind = 'mute'\n", named("x"));
     is_wrong(&twice, 8, &["[[control]] 0", "'x'"]);
