@@ -335,7 +335,12 @@ impl Elements {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use nix::sys::eventfd::EventFd;
+
     use super::*;
+    use crate::audio::mixer::Line;
     use crate::description::USUAL_RANGE;
     use crate::wire::Direction;
 
@@ -582,5 +587,71 @@ mod tests {
             assert_eq!([0, 4, 8].map(|at| volume[union + at]), [0, 121, 0]);
             assert!(bytes.len() <= elements.longest_response().max(2 * size as usize));
         }
+    }
+
+    /// A source behind which stands a real card's, as it was found.
+    fn source(writable: bool, tlv: Vec<u32>) -> Elements {
+        let wake = EventFd::new().unwrap();
+        let original = Original {
+            target: Target::Control(0),
+            range: CtlRange::Enumerated(2),
+            items: vec!["Mic".to_owned(), "Line".to_owned()],
+            writable,
+            tlv,
+            values: vec![1, 0],
+            line: Arc::new(Line::new(&[1, 0], Arc::new(wake))),
+        };
+        let controls = [control("Capture Source", ControlKind::Source, &[0])];
+        Elements::new(&controls, &[stream(Direction::Playback, 2)], &[original])
+    }
+
+    #[test]
+    fn a_real_element_is_shown_as_it_is_and_leaves_the_samples_alone() {
+        let mut elements = source(true, vec![9, 4, 7]);
+        let query = Query {
+            start: 0,
+            count: 1,
+            size: 96,
+        };
+        let (_, info) = ask(&mut elements, ElementRequest::Info(query), ROOM);
+        // No role, ENUMERATED, read, write and metadata, two values of two items.
+        assert_eq!([4, 8, 12, 16].map(|at| info[at]), [0, 3, 0x13, 2]);
+        assert_eq!(info[72], 2);
+        assert_eq!(values(&mut elements, 0), [1, 0]);
+        let (answer, items) = ask(&mut elements, ElementRequest::EnumItems(0), 4 + 128);
+        assert_eq!((answer.status, items.len()), (Status::Ok, 128));
+        assert!(items.starts_with(b"Mic\0") && items[64..].starts_with(b"Line\0"));
+        let short = status(&mut elements, ElementRequest::EnumItems(0), 4 + 127);
+        assert_eq!(short, Status::BadMessage);
+        let (_, tlv) = ask(&mut elements, ElementRequest::TlvRead(0), ROOM);
+        assert_eq!(tlv, [9, 0, 0, 0, 4, 0, 0, 0, 7, 0, 0, 0]);
+        assert_eq!(write(&mut elements, 0, &[2, 0]).status, Status::BadMessage);
+        assert_eq!(write(&mut elements, 0, &[0, 0]).changed, Some(0));
+        assert_eq!(elements.gain(0, 0), 1.0);
+    }
+
+    #[test]
+    fn a_real_element_that_cannot_be_changed_is_read_only() {
+        let mut elements = source(false, Vec::new());
+        assert_eq!(
+            write(&mut elements, 0, &[0, 0]).status,
+            Status::NotSupported
+        );
+        let tlv = status(&mut elements, ElementRequest::TlvRead(0), ROOM);
+        assert_eq!(
+            (tlv, values(&mut elements, 0)),
+            (Status::NotSupported, [1, 0])
+        );
+    }
+
+    #[test]
+    fn a_real_element_is_followed_within_its_range() {
+        let mut elements = source(true, Vec::new());
+        assert!(!elements.follow(0, [1, 0].into_iter()));
+        assert!(elements.follow(0, [1, 1].into_iter()));
+        // A value that no driver could write is not taken over.
+        assert!(elements.follow(0, [0, 2].into_iter()));
+        assert_eq!(values(&mut elements, 0), [0, 1]);
+        assert!(!elements.follow(1, [0, 0].into_iter()));
     }
 }
