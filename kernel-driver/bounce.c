@@ -4,8 +4,12 @@
  * and out of an arena that is always in the address space.
  *
  * Many buffers of drivers are small (virtio_snd posts 64 event buffers of 8
- * bytes), so a slot is a multiple of 64 bytes, not of a page.
+ * bytes), so a slot is a multiple of 64 bytes, not of a page. And those of 64
+ * bytes come and go most: each sound message has a header and a status. The
+ * start of the arena is cut into such slots, which are found by their number;
+ * the rest is a pool.
  */
+#include <linux/bits.h>
 #include <linux/dma-mapping.h>
 #include <linux/genalloc.h>
 #include <linux/slab.h>
@@ -15,6 +19,16 @@
 #include "loopback.h"
 
 #define VL_SLOT_ORDER	6
+#define VL_SMALL_SIZE	BIT(VL_SLOT_ORDER)
+/* Of the arena, at most a quarter: 128 KiB of the usual MiB. */
+#define VL_SMALL_MAX	2048U
+#define VL_SMALL_NONE	U16_MAX
+
+struct vl_small {
+	void *data;	/* the driver's buffer; NULL: free */
+	u16 size;
+	u16 next_free;
+};
 
 struct vl_slot {
 	struct rb_node node;
@@ -23,9 +37,39 @@ struct vl_slot {
 	void *data;	/* the driver's buffer */
 };
 
+/* Context: none is in use, or bounce->lock held. */
+static void vl_small_free_all(struct vl_bounce *bounce)
+{
+	unsigned int i;
+
+	bounce->small_free = VL_SMALL_NONE;
+	bounce->small_used = 0;
+	for (i = bounce->small_count; i-- > 0;) {
+		bounce->small[i].data = NULL;
+		bounce->small[i].next_free = bounce->small_free;
+		bounce->small_free = i;
+	}
+}
+
+static int vl_small_init(struct vl_bounce *bounce)
+{
+	bounce->small_count = min_t(size_t, VL_SMALL_MAX,
+				    (bounce->size >> VL_SLOT_ORDER) / 4);
+	/* A small arena is for one large buffer as well. */
+	if (bounce->size < 16 * PAGE_SIZE)
+		bounce->small_count = 0;
+	bounce->small = kvcalloc(max(bounce->small_count, 1U),
+				 sizeof(*bounce->small), GFP_KERNEL_ACCOUNT);
+	if (!bounce->small)
+		return -ENOMEM;
+	vl_small_free_all(bounce);
+	return 0;
+}
+
 int vl_bounce_init(struct vl_device *vl, size_t size)
 {
 	struct vl_bounce *bounce = &vl->bounce;
+	size_t small;
 
 	spin_lock_init(&bounce->lock);
 	bounce->slots = RB_ROOT;
@@ -34,11 +78,15 @@ int vl_bounce_init(struct vl_device *vl, size_t size)
 	bounce->arena = __vmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 	if (!bounce->arena)
 		return -ENOMEM;
+	if (vl_small_init(bounce))
+		return -ENOMEM;
 	bounce->pool = gen_pool_create(VL_SLOT_ORDER, NUMA_NO_NODE);
 	if (!bounce->pool)
 		return -ENOMEM;
 	/* The pool only counts: it is given addresses, not memory. */
-	return gen_pool_add(bounce->pool, bounce->base, size, NUMA_NO_NODE);
+	small = bounce->small_count << VL_SLOT_ORDER;
+	return gen_pool_add(bounce->pool, bounce->base + small, size - small,
+			    NUMA_NO_NODE);
 }
 
 void vl_bounce_destroy(struct vl_device *vl)
@@ -47,12 +95,16 @@ void vl_bounce_destroy(struct vl_device *vl)
 		vl_bounce_release_all(vl);
 		gen_pool_destroy(vl->bounce.pool);
 	}
+	kvfree(vl->bounce.small);
 	vfree(vl->bounce.arena);
 }
 
 size_t vl_bounce_used(struct vl_device *vl)
 {
-	return vl->bounce.size - gen_pool_avail(vl->bounce.pool);
+	struct vl_bounce *bounce = &vl->bounce;
+
+	return gen_pool_size(bounce->pool) - gen_pool_avail(bounce->pool) +
+	       READ_ONCE(bounce->small_used) * VL_SMALL_SIZE;
 }
 
 static void *vl_slot_memory(struct vl_bounce *bounce, dma_addr_t addr)
@@ -99,15 +151,91 @@ static void vl_slot_free(struct vl_bounce *bounce, struct vl_slot *slot)
 	kfree(slot);
 }
 
+/*
+ * What the device is to fill starts as zeros, not as the contents of the
+ * driver's buffer: they are none of the process' business.
+ */
+static void vl_slot_fill(struct vl_device *vl, dma_addr_t addr,
+			 const void *data, size_t size, bool contents)
+{
+	void *memory = vl_slot_memory(&vl->bounce, addr);
+
+	if (contents) {
+		memcpy(memory, data, size);
+		atomic64_add(size, &vl->counters.bounced_bytes);
+	} else {
+		memset(memory, 0, size);
+	}
+}
+
+/* The small slot that @addr is in, or NULL: it is in the pool. */
+static struct vl_small *vl_small_at(struct vl_bounce *bounce, dma_addr_t addr)
+{
+	size_t number = (addr - bounce->base) >> VL_SLOT_ORDER;
+
+	return number < bounce->small_count ? &bounce->small[number] : NULL;
+}
+
+/* Returns DMA_MAPPING_ERROR where all are in use. */
+static dma_addr_t vl_small_map(struct vl_device *vl, void *data, size_t size,
+			       bool contents)
+{
+	struct vl_bounce *bounce = &vl->bounce;
+	dma_addr_t addr = DMA_MAPPING_ERROR;
+	struct vl_small *small;
+	unsigned long flags;
+
+	spin_lock_irqsave(&bounce->lock, flags);
+	if (bounce->small_free != VL_SMALL_NONE) {
+		addr = bounce->base + bounce->small_free * VL_SMALL_SIZE;
+		small = &bounce->small[bounce->small_free];
+		bounce->small_free = small->next_free;
+		bounce->small_used++;
+		small->data = data;
+		small->size = size;
+		vl_slot_fill(vl, addr, data, size, contents);
+	}
+	spin_unlock_irqrestore(&bounce->lock, flags);
+	return addr;
+}
+
+static void vl_small_unmap(struct vl_device *vl, struct vl_small *small,
+			   dma_addr_t addr, bool contents)
+{
+	struct vl_bounce *bounce = &vl->bounce;
+	unsigned long flags;
+
+	spin_lock_irqsave(&bounce->lock, flags);
+	if (small->data) {	/* not gone with the queues */
+		if (contents) {
+			memcpy(small->data, vl_slot_memory(bounce, addr),
+			       small->size);
+			atomic64_add(small->size, &vl->counters.bounced_bytes);
+		}
+		small->data = NULL;
+		small->next_free = bounce->small_free;
+		bounce->small_free = small - bounce->small;
+		bounce->small_used--;
+	}
+	spin_unlock_irqrestore(&bounce->lock, flags);
+}
+
 dma_addr_t vl_bounce_map(struct vl_device *vl, void *data, size_t size,
 			 enum dma_data_direction dir, bool copy)
 {
+	bool contents = copy && dir != DMA_FROM_DEVICE;
 	struct vl_bounce *bounce = &vl->bounce;
 	struct vl_slot *slot;
 	unsigned long flags;
 
 	if (!size || size > bounce->size)
 		return DMA_MAPPING_ERROR;
+	if (size <= VL_SMALL_SIZE) {
+		dma_addr_t addr = vl_small_map(vl, data, size, contents);
+
+		if (addr != DMA_MAPPING_ERROR)
+			return addr;
+	}
 	slot = kmalloc(sizeof(*slot), GFP_ATOMIC | __GFP_NOWARN);
 	if (!slot)
 		return DMA_MAPPING_ERROR;
@@ -119,17 +247,7 @@ dma_addr_t vl_bounce_map(struct vl_device *vl, void *data, size_t size,
 	}
 	slot->size = size;
 	slot->data = data;
-
-	/*
-	 * What the device is to fill starts as zeros, not as the contents of
-	 * the driver's buffer: they are none of the process' business.
-	 */
-	if (copy && dir != DMA_FROM_DEVICE) {
-		memcpy(vl_slot_memory(bounce, slot->addr), data, size);
-		atomic64_add(size, &vl->counters.bounced_bytes);
-	} else {
-		memset(vl_slot_memory(bounce, slot->addr), 0, size);
-	}
+	vl_slot_fill(vl, slot->addr, data, size, contents);
 
 	spin_lock_irqsave(&bounce->lock, flags);
 	vl_slot_insert(bounce, slot);
@@ -140,10 +258,16 @@ dma_addr_t vl_bounce_map(struct vl_device *vl, void *data, size_t size,
 void vl_bounce_unmap(struct vl_device *vl, dma_addr_t addr,
 		     enum dma_data_direction dir, bool copy)
 {
+	bool contents = copy && dir != DMA_TO_DEVICE;
 	struct vl_bounce *bounce = &vl->bounce;
+	struct vl_small *small = vl_small_at(bounce, addr);
 	struct vl_slot *slot;
 	unsigned long flags;
 
+	if (small) {
+		vl_small_unmap(vl, small, addr, contents);
+		return;
+	}
 	spin_lock_irqsave(&bounce->lock, flags);
 	slot = vl_slot_find(bounce, addr);
 	if (slot)
@@ -152,7 +276,7 @@ void vl_bounce_unmap(struct vl_device *vl, dma_addr_t addr,
 	if (!slot)	/* gone with the queues, see release_all */
 		return;
 
-	if (copy && dir != DMA_TO_DEVICE) {
+	if (contents) {
 		memcpy(slot->data, vl_slot_memory(bounce, slot->addr),
 		       slot->size);
 		atomic64_add(slot->size, &vl->counters.bounced_bytes);
@@ -160,21 +284,44 @@ void vl_bounce_unmap(struct vl_device *vl, dma_addr_t addr,
 	vl_slot_free(bounce, slot);
 }
 
+/*
+ * The driver's buffer at @addr, and at most @size bytes of it; NULL where there
+ * is none. Context: bounce->lock held.
+ */
+static void *vl_bounce_data(struct vl_bounce *bounce, dma_addr_t addr,
+			    size_t *size)
+{
+	struct vl_small *small = vl_small_at(bounce, addr);
+	struct vl_slot *slot;
+	size_t offset;
+
+	if (small) {
+		offset = (addr - bounce->base) % VL_SMALL_SIZE;
+		if (!small->data || offset > small->size)
+			return NULL;
+		*size = min_t(size_t, *size, small->size - offset);
+		return small->data + offset;
+	}
+	slot = vl_slot_find(bounce, addr);
+	if (!slot)
+		return NULL;
+	offset = addr - slot->addr;
+	*size = min_t(size_t, *size, slot->size - offset);
+	return slot->data + offset;
+}
+
 /* Part of a buffer that stays mapped changes hands. */
 void vl_bounce_sync(struct vl_device *vl, dma_addr_t addr, size_t size,
 		    bool to_device)
 {
 	struct vl_bounce *bounce = &vl->bounce;
-	struct vl_slot *slot;
 	unsigned long flags;
 	void *memory, *data;
 
 	/* Under the lock: nothing else keeps the slot while it is used. */
 	spin_lock_irqsave(&bounce->lock, flags);
-	slot = vl_slot_find(bounce, addr);
-	if (slot) {
-		size = min_t(size_t, size, slot->addr + slot->size - addr);
-		data = slot->data + (addr - slot->addr);
+	data = vl_bounce_data(bounce, addr, &size);
+	if (data) {
 		memory = vl_slot_memory(bounce, addr);
 		if (to_device)
 			memcpy(memory, data, size);
@@ -199,6 +346,7 @@ void vl_bounce_release_all(struct vl_device *vl)
 	spin_lock_irqsave(&bounce->lock, flags);
 	slots = bounce->slots;
 	bounce->slots = RB_ROOT;
+	vl_small_free_all(bounce);
 	spin_unlock_irqrestore(&bounce->lock, flags);
 
 	rbtree_postorder_for_each_entry_safe(slot, next, &slots, node)

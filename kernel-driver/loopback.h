@@ -41,6 +41,7 @@ struct eventfd_ctx;
 struct gen_pool;
 struct vl_device;
 struct vl_range;
+struct vl_small;
 
 /* An open control file. */
 struct vl_control {
@@ -106,10 +107,15 @@ struct vl_bounce {
 	void *arena;
 	dma_addr_t base;
 	size_t size;
-	struct gen_pool *pool;
+	struct gen_pool *pool;	/* behind the small slots */
 	/* Any context; the slots. */
 	spinlock_t lock;
 	struct rb_root slots;
+	/* The arena starts with these, of the smallest size. */
+	struct vl_small *small;
+	unsigned int small_count;
+	unsigned int small_used;
+	u16 small_free;		/* the first free one */
 };
 
 struct vl_zero_copy {
