@@ -10,6 +10,7 @@
 #include <linux/freezer.h>
 #include <linux/mm.h>
 #include <linux/version.h>
+#include <linux/virtio_ids.h>
 #include <linux/wait.h>
 
 /* struct virtqueue_info has replaced the three arrays of find_vqs(). */
@@ -17,6 +18,11 @@
 
 /* virtio_config_ops has synchronize_cbs(), struct virtqueue has num_max. */
 #define VL_HAVE_SYNCHRONIZE_CBS	(LINUX_VERSION_CODE >= KERNEL_VERSION(6, 0, 0))
+
+/* Not yet in 5.10. */
+#ifndef VIRTIO_ID_SOUND
+#define VIRTIO_ID_SOUND	25
+#endif
 
 static inline void vl_eventfd_signal(struct eventfd_ctx *ctx)
 {

@@ -80,8 +80,10 @@ static void vl_device_remove(struct vl_device *vl)
 		return;
 	vl->removed = true;
 	/* May take as long as a user keeps the driver's device open. */
-	if (vl->registered)
+	if (vl->registered) {
 		unregister_virtio_device(&vl->vdev);
+		vl_unbind_unwatch(vl);
+	}
 
 	mutex_lock(&vl_devices_mutex);
 	list_del(&vl->entry);
@@ -100,7 +102,9 @@ static void vl_device_probe(struct vl_device *vl)
 		get_device(&vl->dev);	/* until vl_vdev_release() */
 		err = register_virtio_device(&vl->vdev);
 		vl->registered = !err;
-		if (err) {
+		if (!err) {
+			vl_unbind_watch(vl);
+		} else {
 			dev_err(&vl->dev, "cannot register: %d\n", err);
 			put_device(&vl->vdev.dev);
 			WRITE_ONCE(vl->dying, true);

@@ -27,6 +27,7 @@
 #include <linux/irq_work.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
+#include <linux/notifier.h>
 #include <linux/poll.h>
 #include <linux/rbtree.h>
 #include <linux/rwsem.h>
@@ -58,6 +59,7 @@ struct vl_queue {
 
 	/* Set by find_vqs, cleared by del_vqs once no callback can run. */
 	struct virtqueue *vq;
+	bool muted;		/* calls are for nobody, see unbind.c */
 	/* Where it is; under vl_device.lock. */
 	u32 size;
 	u64 desc_addr;
@@ -160,6 +162,10 @@ struct vl_device {
 	bool registered;	/* both: life_work only */
 	bool removed;
 
+	/* The task that removes the driver, while nothing may be asked. */
+	struct task_struct *unbinding;
+	struct notifier_block unbind_block;
+
 	/* Process context; from here to stopping. */
 	spinlock_t lock;
 	struct vl_control *control;
@@ -251,6 +257,7 @@ u64 vl_transport_features(void);
 
 /* queue.c */
 void vl_queue_init(struct vl_device *vl, u32 index, u32 max_size);
+void vl_queue_call(struct vl_queue *queue);
 bool vl_queue_notify(struct virtqueue *vq);
 int vl_queue_set_eventfds(struct vl_queue *queue, int kick, int call);
 void vl_queue_accept_eventfds(struct vl_device *vl);
@@ -314,6 +321,11 @@ bool vl_sleep_near(void);
 unsigned int vl_sleep_wakeups(void);
 bool vl_sleep_probe_begin(void);
 void vl_sleep_probe_end(void);
+
+/* unbind.c */
+void vl_unbind_watch(struct vl_device *vl);
+void vl_unbind_unwatch(struct vl_device *vl);
+bool vl_unbind_refuses(struct vl_device *vl);
 
 /* sysfs.c */
 extern const struct attribute_group *vl_sysfs_groups[];

@@ -39,7 +39,7 @@ static void vl_queue_interrupt(struct vl_queue *queue)
 	struct virtqueue *vq = READ_ONCE(queue->vq);
 
 	trace_vl_call(queue);
-	if (vq)
+	if (vq && !READ_ONCE(queue->muted))
 		vring_interrupt(0, vq);
 }
 
@@ -63,7 +63,7 @@ static void vl_call_work(struct work_struct *work)
  * hard interrupt has neither problem and costs no context switch. With
  * PREEMPT_RT it would be a thread, and a worker is faster.
  */
-static void vl_call_inject(struct vl_queue *queue)
+void vl_queue_call(struct vl_queue *queue)
 {
 	if (IS_ENABLED(CONFIG_PREEMPT_RT))
 		queue_work(system_highpri_wq, &queue->call_work);
@@ -95,7 +95,7 @@ static int vl_call_wake(wait_queue_entry_t *wait, unsigned int mode, int sync,
 	if (events & EPOLLIN) {
 		eventfd_ctx_do_read(queue->call, &count);
 		atomic64_inc(&queue->calls);
-		vl_call_inject(queue);
+		vl_queue_call(queue);
 	}
 	if (events & EPOLLHUP) {
 		/* Detaching takes the lock that is held here. */
@@ -137,7 +137,7 @@ static void vl_call_attach(struct vl_queue *queue, struct file *file,
 	queue->call = ctx;
 	vfs_poll(file, &queue->call_poll);
 	/* The last interrupt may have been meant for the eventfd before. */
-	vl_call_inject(queue);
+	vl_queue_call(queue);
 }
 
 /* Takes over the reference to @ctx. */

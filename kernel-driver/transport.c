@@ -174,6 +174,7 @@ static struct virtqueue *vl_find_vq(struct vl_device *vl, u32 index,
 	vq->num_max = queue->max_size;
 #endif
 	vq->priv = queue;
+	WRITE_ONCE(queue->muted, false);
 	spin_lock(&vl->lock);
 	queue->size = virtqueue_get_vring_size(vq);
 	queue->desc_addr = virtqueue_get_desc_addr(vq);

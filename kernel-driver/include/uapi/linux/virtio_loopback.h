@@ -30,6 +30,8 @@
  *
  * A request that is not answered within its time is given up: the device goes
  * on without the answer, and no task waits for user space without a bound.
+ * While the system sleeps, and the adapter with it, this time stands still. A
+ * device sleeps and wakes up without a request: its queues stay as they are.
  *
  * Every reserved field must be zero; otherwise the call fails with EINVAL. A
  * call that needs an attached device fails with ENODEV where there is none,

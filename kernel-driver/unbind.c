@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A driver is removed from a device while an application asks it something.
+ *
+ * When virtio_snd is removed it first gives up all control messages that have
+ * no answer yet, and resets the device much later. A message that the device
+ * answers in between is completed a second time, after it has been freed. So
+ * removing it begins here: what was asked is answered first, and nothing is
+ * asked until the messages have been given up.
+ *
+ * From then on the driver asks again, to stop its streams, and does so first in
+ * the task that removes it.
+ */
+#include <linux/delay.h>
+#include <linux/preempt.h>
+#include <linux/rcupdate.h>
+#include <linux/sched.h>
+#include <linux/virtio_ring.h>
+
+#include "compat.h"
+#include "loopback.h"
+
+/* As long as virtio_snd waits for an answer. */
+#define VL_ANSWERS_MS	1000
+#define VL_SND_CONTROL	0	/* the queue of control messages */
+
+/* Whether a buffer is not to be mapped now, since it would be one too many. */
+bool vl_unbind_refuses(struct vl_device *vl)
+{
+	struct task_struct *task = READ_ONCE(vl->unbinding);
+
+	if (likely(!task))
+		return false;
+	if (task != current || !in_task())
+		return true;
+	WRITE_ONCE(vl->unbinding, NULL);
+	return false;
+}
+
+static bool vl_queue_answered(struct vl_queue *queue)
+{
+	const struct vring *vring = virtqueue_get_vring(queue->vq);
+
+	return READ_ONCE(vring->avail->idx) == READ_ONCE(vring->used->idx);
+}
+
+static void vl_unbind_begin(struct vl_device *vl)
+{
+	struct vl_queue *queue = &vl->queues[VL_SND_CONTROL];
+	unsigned int waited;
+
+	if (vl->device_id != VIRTIO_ID_SOUND || !READ_ONCE(queue->vq))
+		return;
+	WRITE_ONCE(vl->unbinding, current);
+	/* Buffers are mapped under a lock of the driver: those are done now. */
+	synchronize_rcu();
+
+	for (waited = 0; waited < VL_ANSWERS_MS; waited++) {
+		if (vl_queue_answered(queue))
+			break;
+		usleep_range(1000, 1100);
+	}
+	/* Of answers that come later still, the driver does not hear. */
+	if (waited == VL_ANSWERS_MS)
+		WRITE_ONCE(queue->muted, true);
+	vl_queue_call(queue);
+	vl_queue_synchronize(vl);
+}
+
+/* Context: the lock of the virtio device held, by the task that removes. */
+static int vl_unbind_notify(struct notifier_block *block, unsigned long event,
+			    void *data)
+{
+	struct vl_device *vl = container_of(block, struct vl_device,
+					    unbind_block);
+
+	if (data != &vl->vdev.dev)
+		return NOTIFY_DONE;
+	if (event == BUS_NOTIFY_UNBIND_DRIVER)
+		vl_unbind_begin(vl);
+	else if (event == BUS_NOTIFY_UNBOUND_DRIVER)
+		WRITE_ONCE(vl->unbinding, NULL);
+	return NOTIFY_DONE;
+}
+
+/* Context: the virtio device is registered. */
+void vl_unbind_watch(struct vl_device *vl)
+{
+	vl->unbind_block.notifier_call = vl_unbind_notify;
+	if (bus_register_notifier(vl->vdev.dev.bus, &vl->unbind_block))
+		dev_warn(&vl->dev, "cannot watch the driver's removal\n");
+}
+
+void vl_unbind_unwatch(struct vl_device *vl)
+{
+	bus_unregister_notifier(vl->vdev.dev.bus, &vl->unbind_block);
+}
