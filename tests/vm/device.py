@@ -6,7 +6,7 @@ them and without vhost-user, so that a test of the driver depends on nothing
 but the driver. Layouts are those of include/uapi/linux/virtio_loopback.h.
 
     with Control() as control:
-        control.create("noise", device_id=4, queue_sizes=[8])
+        control.create("noise", device_id=RNG, queue_sizes=[8])
         request = control.wait_request()              # START
         served = Served(control)                      # queues, memory, eventfds
         control.answer(request)
@@ -27,6 +27,8 @@ import time
 PATH = "/dev/virtio-loopback"
 SYSFS = "/sys/class/virtio-loopback"
 PAGE = 4096
+
+NET, RNG, INPUT = 1, 4, 18  # virtio device ids
 
 F_ZERO_COPY = 1
 IDLE, STARTING, LIVE, QUIESCED, STOPPING, DYING = range(6)
@@ -193,8 +195,8 @@ class Control:
     def create(
         self,
         name,
-        device_id=4,
-        queue_sizes=(8,),
+        device_id=NET,
+        queue_sizes=(64, 64),
         config=b"",
         features=0,
         flags=0,
@@ -394,6 +396,7 @@ class Served:
             kick, call = os.eventfd(0, os.EFD_NONBLOCK), os.eventfd(0)
             control.set_eventfds(index, kick, call)
             self.queues.append(SplitQueue(self.memory, where, kick, call, resume))
+            self.queues[-1].others = self.queues
 
     def close(self, keep_memory=False):
         for queue in self.queues:
@@ -437,7 +440,8 @@ class Backend(threading.Thread):
     """Adapter and device process in one thread, until `stop()`.
 
     Answers every request, and gives every chain to `handle(index, queue, chain)`,
-    which has to give it back; `write_config(offset, data)` hears what the driver
+    which has to give it back, but for those of the queues in `handle.leaves`, if it
+    has that: they stay until they are taken. `write_config(offset, data)` hears what the driver
     writes, before the answer. What went wrong is raised by `stop()`.
     """
 
@@ -476,7 +480,7 @@ class Backend(threading.Thread):
         for index, queue in enumerate(self.served.queues if self.served else []):
             if queue.kick in events:
                 os.eventfd_read(queue.kick)
-            while (chain := queue.pop()) is not None:
+            while index not in getattr(self.handle, "leaves", ()) and (chain := queue.pop()) is not None:
                 self.handle(index, queue, chain)
 
     def _answer(self, request):
@@ -549,6 +553,7 @@ class Reader(threading.Thread):
 
     def run(self):
         try:
+            read_hwrng(1)
             while True:
                 read_hwrng(1 << 20, wait=False)
         except OSError:

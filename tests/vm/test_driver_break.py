@@ -11,14 +11,15 @@ import time
 
 import device
 import pytest
-from device import Backend, Control, fill, wait_until
+from device import Backend, Control, wait_until
+from network import answer, ask, interface, keep, set_up
 
 SECONDS = 8
 
 
 @pytest.fixture(autouse=True)
 def tidy():
-    subprocess.run(["modprobe", "-a", "virtio_rng", "virtio_net"], check=True)
+    subprocess.run(["modprobe", "virtio_net"], check=True)
     yield
     device.destroy_all()
 
@@ -55,7 +56,7 @@ def attempt(call):
 
 def test_calls_from_many_threads_on_one_device():
     control = Control()
-    control.create("noise", queue_sizes=[8, 8], config=bytes(64))
+    control.create("wire", queue_sizes=[8, 8], config=bytes(64))
     eventfds = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(4)]
 
     def work(rng):
@@ -70,9 +71,9 @@ def test_calls_from_many_threads_on_one_device():
                 control.device,
                 control.list,
                 lambda: os.close(control.memory()),
-                lambda: device.sysfs("noise", "driver"),
+                lambda: device.sysfs("wire", "driver"),
                 lambda: control.create("again"),
-                lambda: control.attach("noise"),
+                lambda: control.attach("wire"),
             ]
         )
         attempt(call)
@@ -91,7 +92,7 @@ def test_devices_come_and_go_from_many_threads():
             name = rng.choice(names)
             step = rng.randrange(3)
             if step == 0:
-                attempt(lambda: control.create(name, queue_sizes=[8]))
+                attempt(lambda: control.create(name, queue_sizes=[8, 8]))
             elif step == 1:
                 attempt(lambda: control.attach(name))
             else:
@@ -113,16 +114,17 @@ def test_devices_come_and_go_from_many_threads():
 
 def test_closing_after_each_step():
     steps = [
-        lambda c, s: c.create("noise"),
+        lambda c, s: c.create("wire"),
         lambda c, s: s.update(request=c.wait_request(device.START)),
         lambda c, s: s.update(memory=device.Memory(c.memory())),
         lambda c, s: s.update(kick=os.eventfd(0), call=os.eventfd(0)),
         lambda c, s: c.set_eventfds(0, s["kick"], s["call"]),
         lambda c, s: s.update(queue=device.SplitQueue(s["memory"], c.queue(0), s["kick"], s["call"])),
         lambda c, s: c.answer(s["request"]),
+        lambda c, s: set_up(interface("wire")),
         lambda c, s: s.update(chain=s["queue"].wait()),
         lambda c, s: s["queue"].write(s["chain"], b"x" * 64),
-        lambda c, s: c.destroy("noise"),
+        lambda c, s: c.destroy("wire"),
         lambda c, s: c.answer(c.wait_request(device.STOP)),
     ]
     for last in range(1, len(steps) + 1):
@@ -145,29 +147,30 @@ SERVE = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from device import *
+from network import *
 control = Control()
-control.attach("noise")
-Backend(control, fill(b"killed")).join()
+control.attach("wire")
+Backend(control, answer(b"killed")).join()
 """
 
 
 def test_killing_the_process_again_and_again():
     with Control() as control:
-        control.create("noise")
+        control.create("wire")
     here = os.path.dirname(os.path.abspath(__file__))
     rng = random.Random(1)
     for _ in range(8):
         process = subprocess.Popen([sys.executable, "-B", "-c", SERVE, here])
-        wait_until(lambda: device.sysfs("noise", "attached") == "1", what="the process")
+        wait_until(lambda: device.sysfs("wire", "attached") == "1", what="the process")
         time.sleep(rng.random() / 2)
         process.send_signal(signal.SIGKILL)
         process.wait(10)
-        wait_until(lambda: device.sysfs("noise", "attached") == "0", what="the end of the process")
+        wait_until(lambda: device.sysfs("wire", "attached") == "0", what="the end of the process")
     with Control() as control:
-        control.attach("noise")
-        backend = Backend(control, fill(b"ALIVE"))
-        wait_until(lambda: device.read_hwrng(1) in b"ALIVE")
-        control.destroy("noise")
+        control.attach("wire")
+        backend = Backend(control, answer(b"alive"))
+        assert ask("wire") == b"alive"
+        control.destroy("wire")
         wait_until(lambda: control.list()[1] == 0)
         backend.stop()
 
@@ -175,8 +178,8 @@ def test_killing_the_process_again_and_again():
 def test_reading_memory_while_queues_come_and_go():
     """Faults against freeing: an old page never stays behind in a mapping."""
     with Control() as control:
-        control.create("noise")
-        backend = Backend(control, fill(b"memory"))
+        control.create("wire")
+        backend = Backend(control, keep)
         wait_until(lambda: backend.served)
         memory = device.Memory(control.memory())
         name = f"virtio{control.device().virtio_index}"
@@ -192,14 +195,15 @@ def test_reading_memory_while_queues_come_and_go():
             reader.start()
         for _ in range(10):
             for action in ("unbind", "bind"):
-                with open(f"/sys/bus/virtio/drivers/virtio_rng/{action}", "w", encoding="ascii") as file:
+                with open(f"/sys/bus/virtio/drivers/virtio_net/{action}", "w", encoding="ascii") as file:
                     file.write(name)
         stop.set()
         for reader in readers:
             reader.join(20)
+        set_up(interface("wire"))
         where = control.queue(0)
         wait_until(lambda: memory.u16(where.driver_addr + 2) > 0, what="the last queue in the mapping")
         memory.close()
-        control.destroy("noise")
+        control.destroy("wire")
         wait_until(lambda: control.list()[1] == 0)
         backend.stop()

@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 """Config space: read from the kernel's copy, written by request, changed with notice."""
 
-import fcntl
 import glob
-import os
-import socket
 import struct
 import subprocess
 
 import device
 import pytest
-from device import Backend, Control, sysfs, wait_until
+from device import INPUT, NET, Backend, Control, sysfs, wait_until
+from network import interface, keep, set_up
 
 MAC = b"\x02\x6c\x6f\x6f\x70\x01"
-NET, INPUT = 1, 18
 NET_F_MAC, NET_F_STATUS = 1 << 5, 1 << 16
 LINK_UP = 1
 
@@ -23,24 +20,6 @@ def tidy():
     subprocess.run(["modprobe", "-a", "virtio_net", "virtio_input"], check=True)
     yield
     device.destroy_all()
-
-
-def keep(_index, _queue, _chain):
-    """A handler that keeps the driver's buffers."""
-
-
-def interface(name):
-    """The network interface of a loopback device, once there is one."""
-    found = wait_until(lambda: glob.glob(f"{device.SYSFS}/{name}/virtio*/net/*"), what="the interface")
-    return os.path.basename(found[0])
-
-
-def set_up(name):
-    """ip link set NAME up"""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        request = struct.pack("16sH14x", name.encode(), 0)
-        flags = struct.unpack("16sH14x", fcntl.ioctl(any_socket, 0x8913, request))[1]
-        fcntl.ioctl(any_socket, 0x8914, struct.pack("16sH14x", name.encode(), flags | 1))
 
 
 def net_file(name, file):

@@ -14,7 +14,7 @@ from device import Control, wait_until
 
 @pytest.fixture(autouse=True)
 def tidy():
-    subprocess.run(["modprobe", "virtio_rng"], check=True)
+    subprocess.run(["modprobe", "virtio_net"], check=True)
     yield
     device.destroy_all()
 
@@ -23,7 +23,7 @@ def tidy():
 def started():
     """A device whose START has been answered, and its control file."""
     with Control() as control:
-        control.create("noise", queue_sizes=[8, 8], config=bytes(16))
+        control.create("wire", queue_sizes=[8, 8, 8], config=bytes(16))
         control.answer(control.wait_request(device.START))
         yield control
 
@@ -83,7 +83,7 @@ def create_with_bad_pointer(control, field):
     config = ctypes.create_string_buffer(16)
     arguments = device.Create(
         name=b"ok",
-        device_id=4,
+        device_id=device.NET,
         queue_count=1,
         config_size=16,
         config=ctypes.addressof(config),
@@ -95,7 +95,7 @@ def create_with_bad_pointer(control, field):
 
 def test_features_that_cannot_be_carried_are_dropped():
     with Control() as control:
-        control.create("noise", features=(1 << 64) - 1)
+        control.create("wire", features=(1 << 64) - 1)
         offered = control.device().features
         assert offered == control.info().features
         for bit in (30, 34, 36, 37, 38, 40, 41):
@@ -161,16 +161,16 @@ def test_list_to_a_bad_address(started):
 
 def test_names_for_attach_and_destroy(started):
     with Control() as control:
-        for name in (b"", b"n" * 32, b"../noise", b"noise\xff"):
+        for name in (b"", b"n" * 32, b"../wire", b"wire\xff"):
             refused(errno.EINVAL, lambda: control.ioctl(device.ATTACH, device.Name(name)))
             refused(errno.EINVAL, lambda: control.ioctl(device.DESTROY, device.Name(name)))
 
 
 def test_queues_that_are_not_there(started):
-    refused(errno.EINVAL, lambda: started.queue(2))
+    refused(errno.EINVAL, lambda: started.queue(3))
     refused(errno.EINVAL, lambda: started.queue(0xFFFFFFFF))
-    assert started.queue(1).size == 0, "virtio_rng has one queue"
-    refused(errno.EINVAL, lambda: started.set_eventfds(2))
+    assert started.queue(2).size == 0, "this virtio_net has two queues"
+    refused(errno.EINVAL, lambda: started.set_eventfds(3))
 
 
 def test_eventfds_that_are_none(started):
@@ -204,7 +204,7 @@ def test_answers_to_no_request(started):
 
 def test_an_answer_to_a_request_that_was_not_read():
     with Control() as control:
-        control.create("noise")
+        control.create("wire")
         wait_until(lambda: control.poll())
         refused(errno.ENOENT, lambda: control.answer(device.Request(id=1)))
         request = control.wait_request(device.START)
@@ -217,7 +217,7 @@ def test_an_answer_to_a_request_that_was_not_read():
 
 def test_reading_requests():
     with Control() as control:
-        control.create("noise")
+        control.create("wire")
         wait_until(lambda: control.poll())
         size = ctypes.sizeof(device.Request)
         refused(errno.EINVAL, lambda: os.read(control.fd, size - 1))
@@ -243,7 +243,7 @@ def test_config_outside_of_the_space(started):
 def test_the_control_file_closes_on_exec():
     with Control() as control:
         assert fcntl.fcntl(control.fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
-        control.create("noise")
+        control.create("wire")
         memory = control.memory()
         assert fcntl.fcntl(memory, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
         os.close(memory)

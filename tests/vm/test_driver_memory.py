@@ -9,12 +9,13 @@ import subprocess
 
 import device
 import pytest
-from device import PAGE, Backend, Control, Memory, Served, fill, read_hwrng, sysfs, wait_until
+from device import PAGE, Backend, Control, Memory, Served, sysfs, wait_until
+from network import Interface, answer, interface, set_up
 
 
 @pytest.fixture(autouse=True)
 def tidy():
-    subprocess.run(["modprobe", "virtio_rng"], check=True)
+    subprocess.run(["modprobe", "virtio_net"], check=True)
     yield
     device.destroy_all()
 
@@ -22,9 +23,10 @@ def tidy():
 @pytest.fixture
 def started():
     with Control() as control:
-        control.create("noise", queue_sizes=[8])
+        control.create("wire")
         control.answer(control.wait_request(device.START))
-        wait_until(lambda: int(sysfs("noise", "kicks")) > 0)
+        set_up(interface("wire"))
+        wait_until(lambda: int(sysfs("wire", "kicks")) > 0)
         yield control
 
 
@@ -63,16 +65,17 @@ def test_every_page_is_the_devices_own(started):
 
 def test_reading_everything_does_not_disturb_the_device():
     with Control() as control:
-        control.create("noise")
-        backend = Backend(control, fill(b"steady--"))
+        control.create("wire")
+        backend = Backend(control, answer(b"steady"))
         wait_until(lambda: backend.served)
         memory = Memory(control.memory())
-        for _ in range(5):
-            nonzero(memory)
-            read_hwrng(64)
-        assert sysfs("noise", "bounce_full") == "0"
+        with Interface("wire") as wire:
+            for _ in range(5):
+                nonzero(memory)
+                assert wire.ask() == b"steady"
+        assert sysfs("wire", "bounce_full") == "0"
         memory.close()
-        control.destroy("noise")
+        control.destroy("wire")
         wait_until(lambda: control.list()[1] == 0)
         backend.stop()
 
@@ -81,7 +84,7 @@ def test_after_the_driver_and_the_device_have_gone_there_is_no_bus_error(started
     memory = Memory(started.memory())
     where = started.queue(0)
     assert memory.u16(where.driver_addr + 2) > 0
-    started.destroy("noise")
+    started.destroy("wire")
     started.answer(started.wait_request(device.STOP))
     wait_until(lambda: started.list()[1] == 0)
     assert nonzero(memory) == [], "the queues have gone, scratch is in their place"
@@ -176,7 +179,7 @@ def test_locking_all_of_it_hurts_nobody(started):
     memory.close()
     served = Served(started)
     chain = served.queues[0].wait()
-    served.queues[0].write(chain, b"locked--" * 8)
+    served.queues[0].write(chain, bytes(64))
     served.queues[0].wait()
     served.close()
 
@@ -186,19 +189,23 @@ def test_a_queue_that_the_next_driver_gets_is_not_the_old_one(started):
     memory = Memory(started.memory())
     name = f"virtio{started.device().virtio_index}"
     where = started.queue(0)
+    slots = sysfs("wire", "bounce_used")
+    assert int(slots) > 0
     memory.read(where.desc_addr, PAGE)
     for action in ("unbind", "bind"):
-        process = subprocess.Popen(["sh", "-c", f"echo {name} > /sys/bus/virtio/drivers/virtio_rng/{action}"])
+        process = subprocess.Popen(["sh", "-c", f"echo {name} > /sys/bus/virtio/drivers/virtio_net/{action}"])
         request = started.wait_request()
         if request.type == device.STOP:
             # The process goes on reading while the queues go: scratch pages.
             started.answer(request)
             assert process.wait(20) == 0
             assert memory.read(where.driver_addr, 8) == bytes(8)
+            assert sysfs("wire", "bounce_used") == "0", "the slots of the old queue were given back"
         else:
             started.answer(request)
             assert process.wait(20) == 0
+    set_up(interface("wire"))
     where = started.queue(0)
     wait_until(lambda: memory.u16(where.driver_addr + 2) > 0, what="the new queue in the old mapping")
-    assert sysfs("noise", "bounce_used") == "64", "the slots of the old queue were given back"
+    assert sysfs("wire", "bounce_used") == slots
     memory.close()
