@@ -3,7 +3,7 @@
 //! then serves the card. In steady state a wake-up costs one ppoll and at most one write per queue.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -22,7 +22,7 @@ use crate::events::Notice;
 use crate::memory::Memory;
 use crate::realtime::{self, Stint};
 use crate::report::Report;
-use crate::ring::{RingError, Setup};
+use crate::ring::{Ring, RingError, Setup};
 use crate::wire::QUEUES;
 
 /// Orders that may wait for the audio thread; a session that has more waits itself. The queue has no
@@ -291,52 +291,50 @@ fn carry_out(card: &mut Card, order: Order) {
 
 /// Sleeps from `now` until a kick, `deadline` or an order. Returns whether there is an order.
 pub fn sleep(card: &mut Card, wake: &EventFd, deadline: Option<Nanos>, now: Nanos) -> bool {
-    let fds: [BorrowedFd<'_>; QUEUES] = std::array::from_fn(|queue| {
-        let kick = card
-            .rings
-            .get(queue)
-            .and_then(Option::as_ref)
-            .and_then(|ring| ring.kick());
-        kick.map_or(wake.as_fd(), AsFd::as_fd)
-    });
-    let own = || PollFd::new(wake.as_fd(), PollFlags::POLLIN);
-    let [control, event, tx, rx] = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-    // Behind the card's own descriptors, as many of its host's as there is room for.
-    let mut polled: [_; QUEUES + 1 + WAKERS] = std::array::from_fn(|_| own());
-    let mut used = 0;
-    let mut add = |fd| {
-        if let Some(place) = polled.get_mut(used) {
-            *place = fd;
+    let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
+    // Orders first; then the queues whose driver is to kick, and no other, for the kernel goes to
+    // each descriptor and back; then as many of the host's own as there is room for.
+    let mut polled: [_; 1 + QUEUES + WAKERS] = std::array::from_fn(|_| readable(wake.as_fd()));
+    let (mut used, mut kicks) = (1, [None; QUEUES]);
+    for (kick, ring) in kicks.iter_mut().zip(&card.rings) {
+        if let Some(fd) = ring.as_ref().and_then(Ring::kick)
+            && let Some(place) = polled.get_mut(used)
+        {
+            *place = readable(fd.as_fd());
+            *kick = Some(used);
             used += 1;
         }
-    };
-    [control, event, tx, rx, own()]
-        .into_iter()
-        .for_each(&mut add);
-    card.host
-        .wakers(&mut |fd, flags| add(PollFd::new(fd, flags)));
+    }
+    card.host.wakers(&mut |fd, flags| {
+        if let Some(place) = polled.get_mut(used) {
+            *place = PollFd::new(fd, flags);
+            used += 1;
+        }
+    });
     let polled = polled.get_mut(..used).unwrap_or_default();
     let timeout = deadline.map(|deadline| {
         TimeSpec::from_duration(Duration::from_nanos(deadline.saturating_sub(now)))
     });
     let result = ppoll(polled, timeout, None);
-    let ready: [bool; QUEUES + 1] = std::array::from_fn(|place| {
-        polled
-            .get(place)
-            .is_some_and(|fd| fd.any().unwrap_or(false))
-    });
+    let ready = |place: usize| {
+        let fd = polled.get(place);
+        fd.is_some_and(|fd| fd.any().unwrap_or(false))
+    };
+    let (order, kicked) = (ready(0), kicks.map(|place| place.is_some_and(ready)));
+    for (ring, _) in card
+        .rings
+        .iter_mut()
+        .zip(kicked)
+        .filter(|(_, kicked)| *kicked)
+    {
+        ring.iter_mut().for_each(Ring::clear_kick);
+    }
     if let Err(error) = result
         && error != Errno::EINTR
     {
         card.report(Report::PollFailed(error.into()));
         // Nothing can be waited for; a tight loop would not help.
         std::thread::sleep(Duration::from_millis(10));
-    }
-    let [.., order] = ready;
-    for (ring, kicked) in card.rings.iter_mut().zip(ready) {
-        if let Some(ring) = ring.as_mut().filter(|ring| kicked && ring.kick().is_some()) {
-            ring.clear_kick();
-        }
     }
     order
 }
