@@ -133,7 +133,8 @@ impl Ring {
 
     /// Goes on with the eventfds of a new connection.
     pub fn adopt(&mut self, setup: Setup) {
-        self.enabled = setup.enabled;
+        // A frontend that dies before it has enabled the ring again leaves it as it was.
+        self.enabled |= setup.enabled;
         self.notice = Notice::Unknown;
         self.kick = setup.kick;
         self.err = setup.err;

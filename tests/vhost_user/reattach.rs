@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use crate::card::{Card, RX, TX};
 use crate::device::Device;
+use crate::driver::Virtqueue;
 use crate::frontend::{EVENT_IDX, Frontend};
 use crate::sound::*;
 use crate::wav;
@@ -176,6 +177,30 @@ fn a_frontend_that_breaks_off_its_takeover_disturbs_nobody() {
         }
     });
     assert!(wav::read(&device.path("out.wav")).1 == samples);
+}
+
+#[test]
+fn a_frontend_that_dies_in_its_takeover_leaves_the_rings_in_service() {
+    let device = Device::null();
+    let mut card = Card::attach(&device);
+    card.prepare(0, &SMALL);
+    card.must(START, 0);
+    card.detach();
+    for limit in 0.. {
+        let mapping = card.memory.mapped_again();
+        let used = card.queues.iter().map(Virtqueue::used_index_in_memory);
+        let bases: Vec<_> = used.collect();
+        let mut frontend = Frontend::new(device.connect());
+        let said = frontend.start(&mapping, &card.queues, &bases, card.features, limit);
+        drop(frontend);
+        let head = card.queue_playback(0, &[1; 80]);
+        card.queues[TX].kick_anyway();
+        card.completion(TX).expect_played(head);
+        if said < limit {
+            break;
+        }
+    }
+    card.close(0);
 }
 
 #[test]
