@@ -7,6 +7,7 @@
 
 mod configure;
 mod hardware;
+mod interrupt;
 mod kernel;
 mod offer;
 mod opener;

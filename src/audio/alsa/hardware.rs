@@ -6,16 +6,14 @@
 //! pointer once and fills the buffer to one period of the driver plus a margin, so that samples are
 //! copied late.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use alsa::direct::pcm::Control;
-use alsa::pcm::{Frames, PCM, State, Status};
-use alsa::poll::Descriptors;
+use alsa::pcm::{PCM, State, Status};
 use nix::poll::PollFlags;
 
 use super::configure::{Agreed, configure};
-use super::kernel::{self, SoftwareParams};
+use super::interrupt::Interrupt;
 use super::pace::{Clock, Fill, time};
 use super::probe::{failure, open};
 use crate::audio::{HostError, Nanos, Progress};
@@ -29,11 +27,9 @@ const BACKSTOP: Nanos = 5_000_000;
 /// A pointer is not asked again sooner.
 const SHORTEST_SLEEP: Nanos = 500_000;
 
-/// What the kernel shares of a hw PCM: its interrupt, and from how many frames on that wakes.
-struct Interrupt {
-    descriptor: OwnedFd,
-    control: Control,
-}
+/// How often the pointer of the last interrupt is enough before the card is asked itself, which also
+/// tells what lies between it and the loudspeaker.
+const GLANCES: u32 = 32;
 
 /// An open PCM.
 pub struct Hardware {
@@ -60,8 +56,12 @@ pub struct Hardware {
     starting: bool,
     /// The driver had less than what was asked for.
     short: bool,
-    /// The next interrupt comes when the frames that are awaited have passed.
-    awaited: bool,
+    /// The interrupt is waited for that finds so many frames to be written or read.
+    awaited: Option<u64>,
+    /// See [`GLANCES`].
+    glances: u32,
+    /// Frames between the pointer and the loudspeaker or microphone.
+    latency: u64,
     failed: Option<HostError>,
 }
 
@@ -77,7 +77,7 @@ impl Hardware {
     ) -> Result<Self, HostError> {
         let pcm = open(device, direction)?;
         let agreed = configure(&pcm, device, params)?;
-        let interrupt = share(&pcm, device);
+        let interrupt = Interrupt::of(&pcm, device, direction, agreed.buffer);
         let driver_buffer = u64::from(params.buffer_bytes / params.frame_bytes());
         let fill = Fill::new(
             params.period_frames(),
@@ -103,7 +103,9 @@ impl Hardware {
             running: false,
             starting: false,
             short: false,
-            awaited: false,
+            awaited: None,
+            glances: 0,
+            latency: 0,
             failed: None,
         })
     }
@@ -163,7 +165,7 @@ impl Hardware {
         let seen = self.progress(now).map(|_| ());
         self.running = false;
         self.starting = false;
-        self.awaited = false;
+        self.awaited = None;
         let stopped = self.pcm.drop().and_then(|()| self.pcm.prepare());
         if self.direction == Direction::Playback {
             self.position = self.position.min(self.cursor);
@@ -179,10 +181,49 @@ impl Hardware {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        self.awaited = false;
         if self.starting && self.direction == Direction::Capture {
             self.start(now)?;
         }
+        let (available, at) = self.look(now)?;
+        let over = available.saturating_sub(self.agreed.buffer);
+        if over > 0 && self.running {
+            self.skip(over);
+        }
+        let available = available.min(self.agreed.buffer);
+        let ready = match self.direction {
+            Direction::Playback => {
+                let filled = self.agreed.buffer - available;
+                let behind = filled.saturating_add(self.ahead(over));
+                self.position = self.position.max(self.cursor.saturating_sub(behind));
+                let target = self.fill.target(self.clock.lag());
+                target.saturating_sub(self.filled())
+            }
+            Direction::Capture => {
+                self.position = self.cursor.saturating_add(available);
+                available
+            }
+        };
+        if self.running {
+            self.clock.saw(self.position, at);
+        }
+        self.short = false;
+        Ok(Progress {
+            position: self.position,
+            ready,
+            latency: self.latency,
+        })
+    }
+
+    /// The frames that can be written or read, and when that was so.
+    fn look(&mut self, now: Nanos) -> Result<(u64, Nanos), HostError> {
+        if let (Some(awaited), Some(interrupt)) = (self.awaited.take(), &self.interrupt)
+            && self.glances > 0
+            && let Some(available) = interrupt.available().filter(|&frames| frames >= awaited)
+        {
+            self.glances -= 1;
+            return Ok((available, now));
+        }
+        self.glances = GLANCES;
         let fail = failure(&self.device, "position");
         let mut status = self.pcm.status().map_err(fail)?;
         if self.running && !matches!(status.get_state(), State::Running | State::Draining) {
@@ -192,35 +233,12 @@ impl Hardware {
         }
         let available = u64::try_from(status.get_avail()).unwrap_or(0);
         let delay = u64::try_from(status.get_delay()).unwrap_or(0);
-        let over = available.saturating_sub(self.agreed.buffer);
-        if over > 0 && self.running {
-            self.skip(over);
-        }
-        let available = available.min(self.agreed.buffer);
-        let (ready, hidden) = match self.direction {
-            Direction::Playback => {
-                let filled = self.agreed.buffer - available;
-                let at = self
-                    .cursor
-                    .saturating_sub(filled.saturating_add(self.ahead(over)));
-                self.position = self.position.max(at);
-                let target = self.fill.target(self.clock.lag());
-                (target.saturating_sub(self.filled()), filled)
-            }
-            Direction::Capture => {
-                self.position = self.cursor.saturating_add(available);
-                (available, available)
-            }
+        let hidden = match self.direction {
+            Direction::Playback => self.agreed.buffer.saturating_sub(available),
+            Direction::Capture => available,
         };
-        if self.running {
-            self.clock.saw(self.position, time_of(&status, now));
-        }
-        self.short = false;
-        Ok(Progress {
-            position: self.position,
-            ready,
-            latency: delay.saturating_sub(hidden),
-        })
+        self.latency = delay.saturating_sub(hidden);
+        Ok((available, time_of(&status, now)))
     }
 
     /// After [`Hardware::skip`], silence that was written lies before the cursor.
@@ -317,7 +335,7 @@ impl Hardware {
 
     /// The next wake-up is wanted when the pointer has passed `position`.
     pub fn expect(&mut self, position: u64) {
-        self.awaited = false;
+        self.awaited = None;
         let (Some(interrupt), true) = (&self.interrupt, self.running && self.clock.is_coarse())
         else {
             return;
@@ -334,26 +352,21 @@ impl Hardware {
             }
             Direction::Capture => position.checked_sub(self.cursor),
         };
-        let available = available.and_then(|frames| Frames::try_from(frames).ok());
-        if let Some(available) = available.filter(|&frames| frames > 0) {
-            interrupt.control.set_avail_min(available);
-            self.awaited = true;
+        self.awaited = available.filter(|&frames| frames > 0);
+        if let Some(frames) = self.awaited {
+            interrupt.await_frames(frames);
         }
     }
 
     /// The card's interrupt, while it is waited for.
     pub fn waker(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
-        let interrupt = self.interrupt.as_ref().filter(|_| self.awaited)?;
-        let flags = match self.direction {
-            Direction::Playback => PollFlags::POLLOUT,
-            Direction::Capture => PollFlags::POLLIN,
-        };
-        Some((interrupt.descriptor.as_fd(), flags))
+        self.awaited?;
+        self.interrupt.as_ref().map(Interrupt::waker)
     }
 
     /// When the pointer is expected to have passed `position`.
     pub fn when(&self, position: u64, now: Nanos) -> Nanos {
-        let patience = if self.awaited { BACKSTOP } else { 0 };
+        let patience = self.awaited.map_or(0, |_| BACKSTOP);
         self.clock
             .when(position)
             .saturating_add(patience)
@@ -390,25 +403,4 @@ fn time_of(status: &Status, now: Nanos) -> Nanos {
     } else {
         at
     }
-}
-
-/// What there is to share of a PCM; only of the hardware itself, not of a plugin before it, whose
-/// frames are others.
-fn share(pcm: &PCM, device: &str) -> Option<Interrupt> {
-    if !device.starts_with("hw:") {
-        return None;
-    }
-    let polled = pcm.get().ok()?;
-    let &[polled] = polled.as_slice() else {
-        return None;
-    };
-    let descriptor = kernel::duplicate(polled.fd).ok()?;
-    let boundary = pcm.sw_params_current().and_then(|sw| sw.get_boundary());
-    let params = SoftwareParams::silencing(boundary.ok()?.try_into().ok()?);
-    kernel::set_software_params(descriptor.as_fd(), params).ok()?;
-    let control = Control::new(pcm).ok()?;
-    Some(Interrupt {
-        descriptor,
-        control,
-    })
 }
