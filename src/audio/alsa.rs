@@ -5,6 +5,7 @@
 //! because a card is busy or gone. The log says so once; another thread goes on trying, and hands
 //! the PCM over to the running stream when it is there.
 
+mod buffer;
 mod configure;
 mod hardware;
 mod interrupt;
@@ -13,6 +14,7 @@ mod offer;
 mod opener;
 mod pace;
 mod probe;
+mod stream;
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use crate::stream::Params;
 use crate::wire::PcmInfo;
 use hardware::Hardware;
 use opener::{News, Opener, Pcm};
+use stream::{Place, Stream};
 
 /// How long a stopped PCM is kept open. The Linux driver does not release a stream that has been
 /// drained; without this, nobody else could open the card after the first sound.
@@ -34,96 +37,6 @@ const IDLE: Nanos = 1_000_000_000;
 /// How long a started stream waits for its PCM to be opened before the clock takes its place. ALSA
 /// tells an application of an I/O error when nothing has moved for 100 ms.
 const OPENING: Nanos = 50_000_000;
-
-/// What a stream's time comes from.
-enum Place {
-    /// Nothing: it needs no PCM now.
-    Closed,
-    /// Its position stands until the PCM is open; once it has been started, until this time.
-    Opening(Option<Nanos>),
-    /// The PCM.
-    Open(Box<Hardware>),
-    /// The clock, until the PCM can be opened.
-    Missing,
-}
-
-struct Stream {
-    pcm: Pcm,
-    params: Option<Params>,
-    place: Place,
-    /// START has come.
-    running: bool,
-    /// The order to open that is in force.
-    ticket: u32,
-    /// Position of the stream at position 0 of the clock.
-    base: u64,
-    /// When the stream was stopped.
-    idle_since: Option<Nanos>,
-    fault: Option<HostError>,
-    complained: bool,
-    returned: bool,
-}
-
-impl Stream {
-    fn new(pcm: Pcm) -> Self {
-        Self {
-            pcm,
-            params: None,
-            place: Place::Closed,
-            running: false,
-            ticket: 0,
-            base: 0,
-            idle_since: None,
-            fault: None,
-            complained: false,
-            returned: false,
-        }
-    }
-
-    fn complain(&mut self, error: HostError) {
-        if !std::mem::replace(&mut self.complained, true) {
-            self.fault = Some(error);
-        }
-    }
-
-    fn hardware(&self) -> Option<&Hardware> {
-        match &self.place {
-            Place::Open(hardware) => Some(hardware),
-            _ => None,
-        }
-    }
-
-    fn hardware_mut(&mut self) -> Option<&mut Hardware> {
-        match &mut self.place {
-            Place::Open(hardware) => Some(hardware),
-            _ => None,
-        }
-    }
-
-    /// When the position no longer stands.
-    fn waits_until(&self) -> Option<Nanos> {
-        match self.place {
-            Place::Opening(until) => until,
-            _ => None,
-        }
-    }
-
-    /// Has the PCM opened, if the stream has parameters.
-    fn open(&mut self, id: usize, opener: &mut Opener, again: bool) {
-        if let Some(params) = &self.params {
-            self.ticket = opener.open(id, params, again);
-        }
-    }
-
-    /// Gives the PCM back, or stops asking for it.
-    fn close(&mut self, id: usize, opener: &Opener) {
-        match std::mem::replace(&mut self.place, Place::Closed) {
-            Place::Open(hardware) => opener.close(hardware),
-            Place::Opening(_) | Place::Missing => opener.cancel(id),
-            Place::Closed => {}
-        }
-    }
-}
 
 /// The host of `--host alsa`.
 pub struct Alsa {

@@ -9,15 +9,15 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use alsa::pcm::{PCM, State, Status};
+use alsa::pcm::{State, Status};
 use nix::poll::PollFlags;
 
+use super::buffer::Buffer;
 use super::configure::{Agreed, configure};
 use super::interrupt::Interrupt;
-use super::pace::{Clock, Fill, time};
+use super::pace::{Clock, Fill, available_at, time};
 use super::probe::{failure, open};
 use crate::audio::{HostError, Nanos, Progress};
-use crate::pcm_format::Format;
 use crate::stream::Params;
 use crate::wire::Direction;
 
@@ -34,11 +34,9 @@ const GLANCES: u32 = 32;
 /// An open PCM.
 pub struct Hardware {
     device: Arc<str>,
-    pcm: PCM,
+    buffer: Buffer,
     interrupt: Option<Interrupt>,
     direction: Direction,
-    format: Format,
-    frame_bytes: usize,
     rate: u32,
     agreed: Agreed,
     fill: Fill,
@@ -87,11 +85,9 @@ impl Hardware {
         );
         Ok(Self {
             device: Arc::clone(device),
-            pcm,
+            buffer: Buffer::new(pcm, params),
             interrupt,
             direction,
-            format: params.format,
-            frame_bytes: params.frame_bytes() as usize,
             rate: params.rate,
             agreed,
             fill,
@@ -147,7 +143,10 @@ impl Hardware {
             self.write_silence(self.fill.lead);
         }
         self.origin = self.position;
-        self.pcm.start().map_err(failure(&self.device, "start"))?;
+        self.buffer
+            .pcm
+            .start()
+            .map_err(failure(&self.device, "start"))?;
         self.running = true;
         self.clock.set(self.position, now);
         Ok(())
@@ -166,7 +165,11 @@ impl Hardware {
         self.running = false;
         self.starting = false;
         self.awaited = None;
-        let stopped = self.pcm.drop().and_then(|()| self.pcm.prepare());
+        let stopped = self
+            .buffer
+            .pcm
+            .drop()
+            .and_then(|()| self.buffer.pcm.prepare());
         if self.direction == Direction::Playback {
             self.position = self.position.min(self.cursor);
             self.cursor = self.position;
@@ -225,11 +228,11 @@ impl Hardware {
         }
         self.glances = GLANCES;
         let fail = failure(&self.device, "position");
-        let mut status = self.pcm.status().map_err(fail)?;
+        let mut status = self.buffer.pcm.status().map_err(fail)?;
         if self.running && !matches!(status.get_state(), State::Running | State::Draining) {
             self.restart(now)?;
             let fail = failure(&self.device, "position");
-            status = self.pcm.status().map_err(fail)?;
+            status = self.buffer.pcm.status().map_err(fail)?;
         }
         let available = u64::try_from(status.get_avail()).unwrap_or(0);
         let delay = u64::try_from(status.get_delay()).unwrap_or(0);
@@ -254,12 +257,15 @@ impl Hardware {
     /// its clock has passed since is lost.
     fn restart(&mut self, now: Nanos) -> Result<(), HostError> {
         let fail = failure(&self.device, "restart");
-        self.pcm.prepare().map_err(fail)?;
+        self.buffer.pcm.prepare().map_err(fail)?;
         let position = self.clock.position(now).max(self.cursor);
         self.skipped += position - self.cursor;
         self.place(position, self.fill.lead);
         self.origin = position;
-        self.pcm.start().map_err(failure(&self.device, "restart"))
+        self.buffer
+            .pcm
+            .start()
+            .map_err(failure(&self.device, "restart"))
     }
 
     /// The hardware is ahead of this thread by more than its buffer: catch up with it.
@@ -287,28 +293,13 @@ impl Hardware {
     }
 
     fn transfer(&mut self, frames: u64, visit: &mut dyn FnMut(&mut [u8])) -> u64 {
-        let io = self.pcm.io_bytes();
-        let mut left = frames;
-        while left > 0 {
-            let wanted = usize::try_from(left).unwrap_or(usize::MAX);
-            let moved = io.mmap(wanted, |room| {
-                visit(room);
-                room.len() / self.frame_bytes
-            });
-            match moved {
-                Ok(moved) if moved > 0 => left = left.saturating_sub(moved as u64),
-                // What is wrong shows when the card is asked for its position next.
-                _ => break,
-            }
-        }
-        let moved = frames - left;
+        let moved = self.buffer.transfer(frames, visit);
         self.cursor += moved;
         moved
     }
 
     fn write_silence(&mut self, frames: u64) {
-        let format = self.format;
-        self.transfer(frames, &mut |room| format.fill_silence(room));
+        self.cursor += self.buffer.write_silence(frames);
     }
 
     /// The driver has no more frames, or no room. Returns the frames of silence or loss since the
@@ -345,14 +336,7 @@ impl Hardware {
         if position <= self.position || !from_start.is_multiple_of(self.agreed.period) {
             return;
         }
-        let available = match self.direction {
-            Direction::Playback => {
-                let behind = self.cursor.checked_sub(position);
-                behind.and_then(|behind| self.agreed.buffer.checked_sub(behind))
-            }
-            Direction::Capture => position.checked_sub(self.cursor),
-        };
-        self.awaited = available.filter(|&frames| frames > 0);
+        self.awaited = available_at(self.direction, position, self.cursor, self.agreed.buffer);
         if let Some(frames) = self.awaited {
             interrupt.await_frames(frames);
         }

@@ -2,6 +2,7 @@
 //! When a card will be where, and how much of its buffer to fill: calculations only.
 
 use crate::audio::Nanos;
+use crate::wire::Direction;
 
 const SECOND: u128 = 1_000_000_000;
 /// What the buffer holds beyond one period, in parts of a second: more than a tick of the slowest
@@ -135,6 +136,17 @@ impl Fill {
     }
 }
 
+/// How many frames there are to be written or read when the pointer is at `position`, if none are
+/// before. `None` where that cannot be waited for: what lies before it is not in the buffer yet, or
+/// has been read.
+pub fn available_at(direction: Direction, position: u64, cursor: u64, buffer: u64) -> Option<u64> {
+    let frames = match direction {
+        Direction::Playback => buffer.checked_sub(cursor.checked_sub(position)?)?,
+        Direction::Capture => position.checked_sub(cursor)?,
+    };
+    (frames > 0).then_some(frames)
+}
+
 /// The card's buffer to ask for, in frames.
 pub fn buffer_to_ask_for(period: u64, rate: u32) -> u64 {
     let rate = u64::from(rate);
@@ -256,6 +268,18 @@ mod tests {
         assert!(periods_to_try(480, 100_000).all(|period| 480 % period == 0));
         assert_eq!(periods_to_try(7, 4).collect::<Vec<_>>(), [1]);
         assert_eq!(periods_to_try(7, 1).count(), 0);
+    }
+
+    #[test]
+    fn an_interrupt_is_waited_for_with_what_is_available_then() {
+        use Direction::{Capture, Playback};
+        // 1440 frames are written; at 480 there is room for all but 960 of them.
+        assert_eq!(available_at(Playback, 480, 1440, 9600), Some(8640));
+        assert_eq!(available_at(Playback, 1440, 1440, 9600), Some(9600));
+        assert_eq!(available_at(Playback, 1441, 1440, 9600), None);
+        assert_eq!(available_at(Playback, 0, 9600, 9600), None);
+        assert_eq!(available_at(Capture, 1440, 960, 9600), Some(480));
+        assert_eq!(available_at(Capture, 960, 960, 9600), None);
     }
 
     #[test]
