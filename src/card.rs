@@ -2,6 +2,8 @@
 //! The sound card that the driver sees: its queues, its streams and the host behind them. Owned by
 //! the audio thread alone; nothing here blocks, locks or allocates while sound runs.
 
+mod status;
+
 use std::sync::Arc;
 
 use vm_memory::GuestMemoryMmap;
@@ -20,7 +22,7 @@ use crate::message::{Arrival, Decoder};
 use crate::pcm::{Pcm, Tally};
 use crate::report::{Report, Reporter};
 use crate::ring::{MAX_SIZE, Ring};
-use crate::stream::{Event, Params, State};
+use crate::stream::{Event, State};
 use crate::wire::{
     self, CHMAP_INFO_SIZE, CTL_EVT_VALUE, Chmap, Direction, F_CTLS, JackInfo, PCM_INFO_SIZE,
     PcmInfo, QUEUE_CONTROL, QUEUE_EVENT, QUEUE_RX, QUEUE_TX, QUEUES, Request, Status,
@@ -29,6 +31,8 @@ use crate::wire::{
 /// Requests that are answered in one wake-up: more than a driver sends at once, so that a flood of
 /// them does not keep running streams waiting.
 const REQUESTS: usize = 16;
+
+pub use status::CardStatus;
 
 /// The queue of a direction's messages.
 pub fn queue_of(direction: Direction) -> usize {
@@ -49,44 +53,6 @@ impl Mirror {
         Self {
             target: original.target,
             line: Arc::clone(&original.line),
-        }
-    }
-}
-
-/// How a stream is.
-#[derive(Clone, Copy, Debug)]
-pub struct StreamStatus {
-    /// Where it is in its life.
-    pub state: State,
-    /// Its parameters, from SET_PARAMS on.
-    pub params: Option<Params>,
-    /// What it went through since START.
-    pub tally: Tally,
-}
-
-/// How a card is.
-#[derive(Debug)]
-pub struct CardStatus {
-    /// Whether a driver is there.
-    pub driver: bool,
-    /// Its streams.
-    pub streams: Vec<StreamStatus>,
-    /// Its jacks: whether something is plugged in.
-    pub jacks: Vec<bool>,
-}
-
-impl CardStatus {
-    /// Room for the status of so many streams and jacks.
-    pub fn new(streams: usize, jacks: usize) -> Self {
-        let idle = StreamStatus {
-            state: State::Idle,
-            params: None,
-            tally: Tally::default(),
-        };
-        Self {
-            driver: false,
-            streams: vec![idle; streams],
-            jacks: vec![false; jacks],
         }
     }
 }
@@ -296,21 +262,6 @@ impl Card {
             jack.connected = plugged;
         }
         self.events.tell(notice);
-    }
-
-    /// Writes how the card is into the room of `status`.
-    pub fn describe(&self, status: &mut CardStatus) {
-        status.driver = self.memory.is_some() && !self.suspended;
-        for (room, pcm) in status.streams.iter_mut().zip(&self.pcms) {
-            *room = StreamStatus {
-                state: pcm.state,
-                params: pcm.params,
-                tally: pcm.tally,
-            };
-        }
-        for (room, jack) in status.jacks.iter_mut().zip(&self.jacks) {
-            *room = jack.connected;
-        }
     }
 
     /// Writes what is to be told into the room that the driver has for it, and interrupts it.
