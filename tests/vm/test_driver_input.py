@@ -95,7 +95,7 @@ def create_with_bad_pointer(control, field):
 
 def test_features_that_cannot_be_carried_are_dropped():
     with Control() as control:
-        control.create("wire", features=(1 << 64) - 1)
+        control.create("wire", device_id=0xFFFF, features=(1 << 64) - 1)
         offered = control.device().features
         assert offered == control.info().features
         for bit in (30, 34, 36, 37, 38, 40, 41):

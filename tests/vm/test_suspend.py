@@ -49,11 +49,14 @@ def test_a_playing_card_plays_on(make_card, tmp_path):
     assert {name: card.attribute(name) for name in before} == before
     assert card.device.running() and card.adapter.running()
     assert "uspended" not in player.output()
-    # And again, in the same file; nothing of the first sound comes back.
-    second, player = start_playing(card, 2)
-    player.finish()
+    data = sound.data
+    if not alsa_tools.PLAYS_ON:
+        # And again, in the same file; nothing of the first sound comes back.
+        second, player = start_playing(card, 2)
+        player.finish()
+        data += second.data
     card.destroy()
-    assert alsa_tools.difference(sound.data + second.data, played(out), 4) is None
+    assert alsa_tools.difference(data, played(out), 4) is None
 
 
 def test_an_idle_card_can_be_used_afterwards(make_card):
