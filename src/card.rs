@@ -2,6 +2,7 @@
 //! The sound card that the driver sees: its queues, its streams and the host behind them. Owned by
 //! the audio thread alone; nothing here blocks, locks or allocates while sound runs.
 
+mod requests;
 mod status;
 
 use std::sync::Arc;
@@ -9,29 +10,23 @@ use std::sync::Arc;
 use vm_memory::GuestMemoryMmap;
 
 use crate::audio::mixer::{Line, Original, Target};
-use crate::audio::{Host, HostError, Nanos};
+use crate::audio::{Host, Nanos};
 use crate::channel_map;
-use crate::control::{self, Change, Verdict};
 use crate::control_elements::Elements;
 use crate::description::Description;
-use crate::events::{Events, Notice, Step};
+use crate::events::{Events, Notice};
 use crate::exchange::Exchange;
 use crate::jack;
 use crate::memory::Memory;
 use crate::message::{Arrival, Decoder};
-use crate::pcm::{Pcm, Tally};
+use crate::pcm::Pcm;
 use crate::report::{Report, Reporter};
 use crate::ring::{MAX_SIZE, Ring};
-use crate::stream::{Event, State};
+use crate::stream::State;
 use crate::wire::{
     self, CHMAP_INFO_SIZE, CTL_EVT_VALUE, Chmap, Direction, F_CTLS, JackInfo, PCM_INFO_SIZE,
-    PcmInfo, QUEUE_CONTROL, QUEUE_EVENT, QUEUE_RX, QUEUE_TX, QUEUES, Request, Status,
+    PcmInfo, QUEUE_CONTROL, QUEUE_EVENT, QUEUE_RX, QUEUE_TX, QUEUES, Status,
 };
-
-/// Requests that are answered in one wake-up: more than a driver sends at once, so that a flood of
-/// them does not keep running streams waiting.
-const REQUESTS: usize = 16;
-
 pub use status::CardStatus;
 
 /// The queue of a direction's messages.
@@ -363,168 +358,6 @@ impl Card {
             return Some(Status::BadMessage);
         }
         (!pcm.lane.push(decoder, arrival)).then_some(Status::IoError)
-    }
-
-    fn answer_requests(&mut self, memory: &GuestMemoryMmap, now: Nanos) {
-        let Some(mut ring) = self.rings.get_mut(QUEUE_CONTROL).and_then(Option::take) else {
-            return;
-        };
-        for _ in 0..REQUESTS {
-            match ring.take(memory) {
-                Ok(Some(chain)) => {
-                    self.exchange.read(chain);
-                    let status = self.answer_request(memory, now);
-                    // The Linux driver tells nobody of what it has changed itself: the event does,
-                    // and has to be there before the request is done.
-                    self.tell_driver(memory, now);
-                    let items = if status == Status::Ok {
-                        &self.items[..]
-                    } else {
-                        &[]
-                    };
-                    let written = self.exchange.respond(memory, status, items);
-                    ring.give_back(memory, self.exchange.head(), written);
-                }
-                Ok(None) => break,
-                Err(error) => {
-                    self.report(Report::RingLost(QUEUE_CONTROL, error));
-                    break;
-                }
-            }
-        }
-        if let Some(place) = self.rings.get_mut(QUEUE_CONTROL) {
-            *place = Some(ring);
-        }
-    }
-
-    fn answer_request(&mut self, memory: &GuestMemoryMmap, now: Nanos) -> Status {
-        let step = self.exchange.request().as_ref().and_then(Step::of);
-        let status = self.judge_request(memory, now);
-        if let Some(step) = step.filter(|_| status == Status::Ok) {
-            self.events.heard(step, now);
-        }
-        status
-    }
-
-    fn judge_request(&mut self, memory: &GuestMemoryMmap, now: Nanos) -> Status {
-        self.items.clear();
-        // Longer responses than that are refused rather than allocated.
-        let room = self.exchange.room().min(self.items.capacity());
-        let request = self.exchange.request();
-        if let (Some(Request::Element(request)), true) = (request, self.elements_accepted) {
-            let answer = self.elements.answer(request, room, &mut self.items);
-            if let Some(element) = answer.changed {
-                self.element_has_changed(element);
-            }
-            return answer.status;
-        }
-        let pcms = &self.pcms;
-        let verdict = control::judge(
-            request,
-            &self.infos,
-            &self.chmaps,
-            &self.jacks,
-            |stream| pcms.get(stream).map(|pcm| pcm.state),
-            room,
-            &mut self.items,
-        );
-        match verdict {
-            Verdict::Answer(status) => status,
-            Verdict::Do(change) => {
-                // What the driver queued before this request belongs to the time before it.
-                self.take_messages(memory);
-                self.carry_out(change, memory, now)
-            }
-        }
-    }
-
-    /// The driver has changed the values of an element.
-    fn element_has_changed(&mut self, element: usize) {
-        self.tell(Notice::Control {
-            id: element,
-            mask: CTL_EVT_VALUE,
-        });
-        let target = Target::Control(element);
-        if let Some(mirror) = self.mirrors.iter().find(|mirror| mirror.target == target) {
-            return mirror.line.ask(self.elements.values(element));
-        }
-        let elements = &self.elements;
-        for pcm in &mut self.pcms {
-            let id = pcm.id;
-            pcm.gain.set(|channel| elements.gain(id, channel));
-        }
-    }
-
-    fn carry_out(&mut self, change: Change, memory: &GuestMemoryMmap, now: Nanos) -> Status {
-        let Some(pcm) = self.pcms.get_mut(change.stream) else {
-            return Status::BadMessage;
-        };
-        let host = &mut *self.host;
-        let mut ring = self
-            .rings
-            .get_mut(queue_of(pcm.info.direction))
-            .and_then(Option::as_mut);
-        let mut result = Ok(());
-        match change.event {
-            Event::SetParams => {
-                pcm.flush(memory, ring, Status::Ok);
-                host.release(pcm.id);
-                pcm.params = change.params;
-                pcm.lane
-                    .set_frame_bytes(pcm.params.map_or(1, |params| params.frame_bytes()));
-                if let Some(params) = &pcm.params {
-                    pcm.gain.prepare(params);
-                }
-            }
-            Event::Prepare => {
-                pcm.flush(memory, ring, Status::Ok);
-                let Some(params) = pcm.params else {
-                    return Status::BadMessage;
-                };
-                result = host.prepare(pcm.id, &params);
-            }
-            Event::Start => {
-                pcm.tally = Tally::default();
-                pcm.gain.settle();
-                self.events.forget_xrun(pcm.id);
-                if let Some(ring) = &mut ring {
-                    pcm.serve(host, memory, ring, now);
-                }
-                result = pcm.start(host, now);
-            }
-            Event::Stop => {
-                if let Some(ring) = &mut ring {
-                    pcm.serve(host, memory, ring, now);
-                }
-                pcm.stop(host, now);
-            }
-            Event::Release => {
-                pcm.flush(memory, ring, Status::Ok);
-                host.release(pcm.id);
-            }
-        }
-        self.conclude(change, result)
-    }
-
-    fn conclude(&mut self, change: Change, result: Result<(), HostError>) -> Status {
-        if let Err(error) = result {
-            self.report(Report::Failed(change.stream, error));
-            return Status::IoError;
-        }
-        let Some(pcm) = self.pcms.get_mut(change.stream) else {
-            return Status::BadMessage;
-        };
-        pcm.state = change.after;
-        let (tally, params) = (pcm.tally, pcm.params);
-        match (change.event, params) {
-            (Event::SetParams, Some(params)) => {
-                self.report(Report::Configured(change.stream, params));
-            }
-            (Event::Start, _) => self.report(Report::Started(change.stream)),
-            (Event::Stop, _) => self.report(Report::Stopped(change.stream, tally)),
-            _ => {}
-        }
-        Status::Ok
     }
 }
 

@@ -10,6 +10,7 @@ use vhost::vhost_user::message::VhostUserMemoryRegion;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
+use crate::audio::HostError;
 use crate::audio::clock::{Clocked, Medium};
 use crate::pcm_format;
 use crate::report::{self, Reports};
