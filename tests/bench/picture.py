@@ -80,7 +80,8 @@ def bars(axis, row, name, unit, aim):
         colour = INK if met is None else MET if met else MISSED
         mark = "" if met is None else " \N{CHECK MARK}" if met else " \N{MULTIPLICATION X}"
         # A whisker that leaves the picture does not take the figure with it.
-        axis.text(min(max(middle, high), 1.05 * top) + 0.02 * top, place, f"{middle:,.{row.digits}f}{mark}", va="center", size=9,
+        axis.text(min(max(middle, high), 1.05 * top) + 0.02 * top, place,
+                  f"{middle:,.{row.digits}f}{mark}", va="center", size=9,
                   color=colour, weight="bold", bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1})
     axis.axvline(aim, color=SOFT, lw=1.1, ls=(0, (4, 2)))
     axis.text(aim, -0.62, f"aim {aim:,.{0 if aim == int(aim) else 2}f}", size=7.5, color=SOFT, ha="left", va="bottom")
