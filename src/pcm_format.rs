@@ -121,6 +121,12 @@ impl Format {
 
     /// Fills whole samples with silence.
     pub fn fill_silence(&self, samples: &mut [u8]) {
+        let bytes = self.silence.get(..usize::from(self.bytes)).unwrap_or(&[]);
+        if let [first, rest @ ..] = bytes
+            && rest.iter().all(|byte| byte == first)
+        {
+            return samples.fill(*first);
+        }
         for sample in samples.chunks_mut(usize::from(self.bytes).max(1)) {
             for (to, from) in sample.iter_mut().zip(self.silence) {
                 *to = from;
