@@ -153,6 +153,7 @@ def test_what_the_file_refuses(started):
     # What is mapped cannot be made executable later.
     address = libc.mmap(None, device.ctypes.c_size_t(PAGE), 3, 1, fd, device.ctypes.c_long(0))
     assert libc.mprotect(device.ctypes.c_void_p(address), PAGE, 5) == -1
+    assert libc.munmap(device.ctypes.c_void_p(address), PAGE) == 0  # it would hold the module
     assert os.fstat(fd).st_size == size
     os.close(fd)
 
