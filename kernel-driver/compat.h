@@ -9,6 +9,7 @@
 #include <linux/eventfd.h>
 #include <linux/freezer.h>
 #include <linux/mm.h>
+#include <linux/timer.h>
 #include <linux/version.h>
 #include <linux/virtio_ids.h>
 #include <linux/wait.h>
@@ -30,6 +31,15 @@ static inline void vl_eventfd_signal(struct eventfd_ctx *ctx)
 	eventfd_signal(ctx);
 #else
 	eventfd_signal(ctx, 1);
+#endif
+}
+
+static inline void vl_timer_delete_sync(struct timer_list *timer)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)
+	timer_delete_sync(timer);
+#else
+	del_timer_sync(timer);
 #endif
 }
 

@@ -32,6 +32,7 @@
 #include <linux/rbtree.h>
 #include <linux/rwsem.h>
 #include <linux/spinlock.h>
+#include <linux/timer.h>
 #include <linux/virtio.h>
 #include <linux/virtio_config.h>
 #include <linux/wait.h>
@@ -124,11 +125,12 @@ struct vl_zero_copy {
 	/* All under vl_memory.lock. */
 	struct rb_root by_pfn;
 	struct vl_range **by_page;	/* at the first page of each range */
-	struct list_head lru;		/* of idle and active ranges */
+	struct list_head idle;		/* ranges that may go, oldest first */
 	unsigned long pages;
 	unsigned long max_pages;
 	bool pressure;
-	struct delayed_work evict_work;
+	struct timer_list age_timer;
+	struct work_struct evict_work;
 };
 
 struct vl_counters {

@@ -10,24 +10,27 @@
  * A range holds a reference to each page. A page that the driver has freed is
  * therefore nobody else's before it has left every mapping. Ranges that have
  * been idle for a while are removed from a work item, since unmapping sleeps.
+ * A timer looks for them: a card that plays, whose ranges are never idle for
+ * long, does not have a kernel thread woken for nothing.
  */
 #include <linux/jiffies.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
 
+#include "compat.h"
 #include "loopback.h"
 
-/* Idle ranges are looked for this often, and removed when this old. */
+/* Idle ranges are removed when this old, all that are so at once this often. */
 #define VL_EVICT_INTERVAL	HZ
 #define VL_EVICT_AGE		(3 * HZ)
 
 struct vl_range {
 	struct rb_node node;
-	struct list_head entry;
+	struct list_head entry;	/* in vl_zero_copy.idle while not active */
 	unsigned long pfn;
 	unsigned long count;
 	unsigned long first;	/* page of the address space */
-	unsigned long last_used;
+	unsigned long last_used;	/* while idle: since then */
 	unsigned int active;
 };
 
@@ -106,8 +109,53 @@ static struct vl_range *vl_range_new(struct vl_device *vl, unsigned long pfn,
 	}
 	zc->by_page[first - memory->window_start] = range;
 	zc->pages += count;
-	list_add_tail(&range->entry, &zc->lru);
+	INIT_LIST_HEAD(&range->entry);
 	return range;
+}
+
+/* Context: memory.lock held. */
+static struct vl_range *vl_zero_copy_oldest(struct vl_zero_copy *zc)
+{
+	return list_first_entry_or_null(&zc->idle, struct vl_range, entry);
+}
+
+/* Context: memory.lock held. */
+static bool vl_zero_copy_any_old(struct vl_zero_copy *zc)
+{
+	struct vl_range *oldest = vl_zero_copy_oldest(zc);
+
+	return oldest && time_after(jiffies, oldest->last_used + VL_EVICT_AGE);
+}
+
+/*
+ * Look again when the oldest range that is idle now may go, if there is one.
+ * Context: memory.lock held.
+ */
+static void vl_zero_copy_age_later(struct vl_zero_copy *zc)
+{
+	struct vl_range *oldest = vl_zero_copy_oldest(zc);
+	unsigned long soonest = jiffies + VL_EVICT_INTERVAL;
+	unsigned long when;
+
+	if (!oldest)
+		return;
+	when = oldest->last_used + VL_EVICT_AGE + 1;
+	mod_timer(&zc->age_timer, time_before(when, soonest) ? soonest : when);
+}
+
+static void vl_zero_copy_age(struct timer_list *timer)
+{
+	struct vl_device *vl = container_of(timer, struct vl_device,
+					    zero_copy.age_timer);
+	struct vl_zero_copy *zc = &vl->zero_copy;
+	unsigned long flags;
+
+	spin_lock_irqsave(&vl->memory.lock, flags);
+	if (vl_zero_copy_any_old(zc))
+		queue_work(vl_workqueue, &zc->evict_work);
+	else
+		vl_zero_copy_age_later(zc);
+	spin_unlock_irqrestore(&vl->memory.lock, flags);
 }
 
 /*
@@ -135,16 +183,16 @@ bool vl_zero_copy_map(struct vl_device *vl, struct page *page,
 		if (range) {
 			rb_link_node(&range->node, parent, link);
 			rb_insert_color(&range->node, &zc->by_pfn);
-			queue_delayed_work(vl_workqueue, &zc->evict_work,
-					   VL_EVICT_INTERVAL);
 		} else {
 			atomic64_inc(&vl->counters.zero_copy_full);
-			zc->pressure = true;
-			mod_delayed_work(vl_workqueue, &zc->evict_work, 0);
+			zc->pressure = !list_empty(&zc->idle);
+			if (zc->pressure)
+				queue_work(vl_workqueue, &zc->evict_work);
 		}
 	}
 	if (range) {
 		range->active++;
+		list_del_init(&range->entry);
 		*addr = ((dma_addr_t)range->first << PAGE_SHIFT) + offset;
 	}
 	spin_unlock_irqrestore(&vl->memory.lock, flags);
@@ -162,10 +210,11 @@ void vl_zero_copy_unmap(struct vl_device *vl, dma_addr_t addr)
 	spin_lock_irqsave(&memory->lock, flags);
 	if (page < memory->pages)
 		range = zc->by_page[page - memory->window_start];
-	if (range && range->active) {
-		range->active--;
+	if (range && range->active && !--range->active) {
 		range->last_used = jiffies;
-		list_move_tail(&range->entry, &zc->lru);
+		list_add_tail(&range->entry, &zc->idle);
+		if (!timer_pending(&zc->age_timer))
+			vl_zero_copy_age_later(zc);
 	}
 	spin_unlock_irqrestore(&memory->lock, flags);
 }
@@ -207,8 +256,7 @@ static void vl_ranges_free(struct vl_device *vl, struct list_head *withdrawn)
 
 static void vl_zero_copy_evict_work(struct work_struct *work)
 {
-	struct vl_device *vl = container_of(to_delayed_work(work),
-					    struct vl_device,
+	struct vl_device *vl = container_of(work, struct vl_device,
 					    zero_copy.evict_work);
 	struct vl_zero_copy *zc = &vl->zero_copy;
 	struct vl_range *range, *next;
@@ -217,18 +265,15 @@ static void vl_zero_copy_evict_work(struct work_struct *work)
 
 	down_write(&vl->memory.sem);
 	spin_lock_irqsave(&vl->memory.lock, flags);
-	list_for_each_entry_safe(range, next, &zc->lru, entry) {
-		bool old = time_after(jiffies,
-				      range->last_used + VL_EVICT_AGE);
+	list_for_each_entry_safe(range, next, &zc->idle, entry) {
 		bool wanted = zc->pressure && zc->pages > zc->max_pages / 2;
 
-		if (!range->active && (old || wanted))
-			vl_range_withdraw(vl, range, &withdrawn);
+		if (!wanted && !vl_zero_copy_any_old(zc))
+			break;
+		vl_range_withdraw(vl, range, &withdrawn);
 	}
 	zc->pressure = false;
-	if (!list_empty(&zc->lru))
-		queue_delayed_work(vl_workqueue, &zc->evict_work,
-				   VL_EVICT_INTERVAL);
+	vl_zero_copy_age_later(zc);
 	spin_unlock_irqrestore(&vl->memory.lock, flags);
 	vl_ranges_free(vl, &withdrawn);
 	up_write(&vl->memory.sem);
@@ -238,14 +283,15 @@ static void vl_zero_copy_evict_work(struct work_struct *work)
 void vl_zero_copy_release_all(struct vl_device *vl)
 {
 	struct vl_zero_copy *zc = &vl->zero_copy;
-	struct vl_range *range, *next;
+	struct rb_node *node;
 	LIST_HEAD(withdrawn);
 	unsigned long flags;
 
 	down_write(&vl->memory.sem);
 	spin_lock_irqsave(&vl->memory.lock, flags);
-	list_for_each_entry_safe(range, next, &zc->lru, entry)
-		vl_range_withdraw(vl, range, &withdrawn);
+	while ((node = rb_first(&zc->by_pfn)))
+		vl_range_withdraw(vl, rb_entry(node, struct vl_range, node),
+				  &withdrawn);
 	spin_unlock_irqrestore(&vl->memory.lock, flags);
 	vl_ranges_free(vl, &withdrawn);
 	up_write(&vl->memory.sem);
@@ -256,8 +302,9 @@ int vl_zero_copy_init(struct vl_device *vl, size_t size)
 	struct vl_zero_copy *zc = &vl->zero_copy;
 
 	zc->by_pfn = RB_ROOT;
-	INIT_LIST_HEAD(&zc->lru);
-	INIT_DELAYED_WORK(&zc->evict_work, vl_zero_copy_evict_work);
+	INIT_LIST_HEAD(&zc->idle);
+	INIT_WORK(&zc->evict_work, vl_zero_copy_evict_work);
+	timer_setup(&zc->age_timer, vl_zero_copy_age, 0);
 	if (!size)
 		return 0;
 	zc->by_page = kvcalloc(vl->memory.window_count, sizeof(*zc->by_page),
@@ -272,7 +319,9 @@ void vl_zero_copy_destroy(struct vl_device *vl)
 {
 	if (!vl->zero_copy.by_page)
 		return;
+	/* No range is left: neither of these starts the other again. */
 	vl_zero_copy_release_all(vl);
-	cancel_delayed_work_sync(&vl->zero_copy.evict_work);
+	vl_timer_delete_sync(&vl->zero_copy.age_timer);
+	cancel_work_sync(&vl->zero_copy.evict_work);
 	kvfree(vl->zero_copy.by_page);
 }

@@ -19,6 +19,7 @@ from sounds import Layout
 pytestmark = pytest.mark.core
 TRACING = pathlib.Path("/sys/kernel/tracing")
 EVENTS = TRACING / "events" / "virtio_loopback"
+WORK = TRACING / "events" / "workqueue" / "workqueue_execute_start" / "enable"
 NAMES = {"vl_kick", "vl_call", "vl_map", "vl_unmap", "vl_request"}
 
 
@@ -108,3 +109,20 @@ def test_sound_is_mapped_in_place(make_card, trace):
     seen = [match[1] for line in lines if (match := re.fullmatch(page, line))]
     # A driver before 6.12 hands its whole buffer over, and each period again.
     assert min(seen.count("map"), seen.count("unmap")) >= 8
+
+
+def evictions():
+    return (TRACING / "trace").read_text().count("function vl_zero_copy_evict_work")
+
+
+def test_pages_that_come_again_wake_no_kernel_thread(make_card, trace):
+    """What looks for pages that no longer come finds none while sound is played."""
+    card = make_card("music", "--host", "null")
+    WORK.write_text("1")
+    try:
+        alsa_tools.play(card.pcm, sounds.noise(Layout(), 8 * 48000), period=1024, buffer=4096)
+        assert evictions() == 0
+        wait_until(lambda: sysfs("music", "zero_copy_pages") == "0", what="the pages to be let go")
+        assert evictions() > 0
+    finally:
+        WORK.write_text("0")
