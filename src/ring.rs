@@ -278,3 +278,6 @@ impl Ring {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,6 +74,17 @@ def test_playback_on_a_real_card_is_exact(music, real, row):
     assert result.exact, str(result)
 
 
+@pytest.mark.parametrize(("period", "periods"), [(240, 4), (192, 4), (96, 8)])
+def test_short_periods_on_a_real_card_are_exact(music, real, period, periods):
+    """The whole buffer lies in the card, whose interrupts may be later than it lasts."""
+    sound = sounds.noise(Layout(), 48000)
+    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
+    player = alsa_tools.play(music.pcm, sound, period=period, buffer=period * periods)
+    assert (player.parameter("period_size"), player.parameter("buffer_size")) == (period, period * periods)
+    result = recorder.compare(sound)
+    assert result.exact, str(result)
+
+
 @pytest.mark.core
 @pytest.mark.parametrize("name", ["Front_Center", "Rear_Left", "Noise"])
 def test_a_recording_is_exact(music, real, name):

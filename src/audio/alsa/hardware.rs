@@ -348,13 +348,15 @@ impl Hardware {
         self.interrupt.as_ref().map(Interrupt::waker)
     }
 
-    /// When the pointer is expected to have passed `position`.
+    /// When the pointer is expected to have passed `position`. Earlier where the card has all that
+    /// the driver had: more may have come since, without a kick, and an interrupt may be late.
     pub fn when(&self, position: u64, now: Nanos) -> Nanos {
         let patience = self.awaited.map_or(0, |_| BACKSTOP);
-        self.clock
-            .when(position)
-            .saturating_add(patience)
-            .max(now.saturating_add(SHORTEST_SLEEP))
+        let mut due = self.clock.when(position).saturating_add(patience);
+        if self.short && self.direction == Direction::Playback {
+            due = due.min(self.clock.nearly_dry(self.cursor));
+        }
+        due.max(now.saturating_add(SHORTEST_SLEEP))
     }
 
     /// When the buffer is so low that it has to be looked after.

@@ -16,6 +16,8 @@ const SHORTEST_BUFFER: u64 = 5;
 const STEP: u64 = 2000;
 /// A card this part of a second behind its clock has stood still: no pointer is that coarse.
 const STANDSTILL: u64 = 10;
+/// How long before a card runs dry its driver is looked at once more.
+const NEARLY_DRY: Nanos = 1_000_000;
 /// How slowly the clock follows a card that is slower than its rate.
 const PATIENCE: u64 = 64;
 /// How slowly a lag is forgotten: after so many looks, one frame of it.
@@ -95,6 +97,13 @@ impl Clock {
             .saturating_add(self.lag());
         // One more nanosecond: a time is rounded down.
         self.at.saturating_add(time(ahead, self.rate) + 1)
+    }
+
+    /// When a card whose buffer ends at `cursor` is about to run dry, at the earliest.
+    pub fn nearly_dry(&self, cursor: u64) -> Nanos {
+        let ahead = cursor.saturating_sub(self.position);
+        let dry = self.at.saturating_add(time(ahead, self.rate));
+        dry.saturating_sub(NEARLY_DRY)
     }
 }
 
@@ -224,6 +233,20 @@ mod tests {
         clock.saw(480, 1000 * MILLISECOND);
         assert_eq!(clock.lag(), 0);
         assert_eq!(clock.position(1010 * MILLISECOND), 960);
+    }
+
+    #[test]
+    fn a_card_whose_interrupt_is_late_is_looked_at_before_it_is_dry() {
+        let mut clock = Clock::new(RATE);
+        clock.set(1776, 800 * MILLISECOND);
+        clock.saw(1776, 803 * MILLISECOND);
+        assert_eq!(clock.lag(), 144);
+        clock.saw(2064, 803 * MILLISECOND);
+        // Two periods of 240 frames are in the card. It may be through with them in 10 ms, however
+        // far its pointer has been behind; the end of one is expected after almost 8 ms.
+        assert!(clock.when(2304) > 810 * MILLISECOND);
+        assert_eq!(clock.nearly_dry(2544), 812 * MILLISECOND);
+        assert_eq!(clock.nearly_dry(2000), 802 * MILLISECOND);
     }
 
     #[test]
