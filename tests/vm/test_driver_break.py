@@ -12,7 +12,7 @@ import time
 import device
 import pytest
 from device import Backend, Control, wait_until
-from network import answer, ask, interface, keep, set_up
+from network import HEADER, answer, ask, interface, keep, set_up
 
 SECONDS = 8
 
@@ -123,7 +123,7 @@ def test_closing_after_each_step():
         lambda c, s: c.answer(s["request"]),
         lambda c, s: set_up(interface("wire")),
         lambda c, s: s.update(chain=s["queue"].wait()),
-        lambda c, s: s["queue"].write(s["chain"], b"x" * 64),
+        lambda c, s: s["queue"].write(s["chain"], bytes(HEADER) + b"x" * 52),
         lambda c, s: c.destroy("wire"),
         lambda c, s: c.answer(c.wait_request(device.STOP)),
     ]
