@@ -24,17 +24,19 @@ pub trait Medium: Send {
     /// The clock of the stream runs from now on.
     fn started(&mut self, _stream: usize) {}
     /// The stream has been stopped; what was written should be safe now.
-    fn settle(&mut self, stream: usize);
+    fn settle(&mut self, _stream: usize) {}
     /// See [`Host::release`].
-    fn release(&mut self, stream: usize);
+    fn release(&mut self, _stream: usize) {}
     /// Takes up to `frames` frames, and returns how many. The rest comes again a little later.
     fn write(&mut self, stream: usize, frames: u64, fill: &mut dyn FnMut(&mut [u8])) -> u64;
     /// Gives `frames` frames.
     fn read(&mut self, stream: usize, frames: u64, drain: &mut dyn FnMut(&[u8]));
     /// The clock has passed `frames` frames that the driver did not deliver or had no room for.
-    fn starve(&mut self, stream: usize, frames: u64);
+    fn starve(&mut self, _stream: usize, _frames: u64) {}
     /// See [`Host::fault`].
-    fn fault(&mut self, stream: usize) -> Option<HostError>;
+    fn fault(&mut self, _stream: usize) -> Option<HostError> {
+        None
+    }
 }
 
 /// A frame clock. All clocks of one rate tick at the same instants, so that two streams stay a

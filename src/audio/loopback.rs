@@ -190,10 +190,6 @@ impl Medium for Loopback {
             self.read(stream, frames, &mut |_| ());
         }
     }
-
-    fn fault(&mut self, _stream: usize) -> Option<HostError> {
-        None
-    }
 }
 
 #[cfg(test)]

@@ -72,10 +72,6 @@ impl Medium for Null {
         Ok(())
     }
 
-    fn settle(&mut self, _stream: usize) {}
-
-    fn release(&mut self, _stream: usize) {}
-
     fn write(&mut self, _stream: usize, frames: u64, _fill: &mut dyn FnMut(&mut [u8])) -> u64 {
         frames
     }
@@ -84,12 +80,6 @@ impl Medium for Null {
         if let Some(silence) = self.silence.get(stream) {
             silence.give(frames, drain);
         }
-    }
-
-    fn starve(&mut self, _stream: usize, _frames: u64) {}
-
-    fn fault(&mut self, _stream: usize) -> Option<HostError> {
-        None
     }
 }
 

@@ -137,8 +137,6 @@ impl Medium for Player {
 
     fn read(&mut self, _stream: usize, _frames: u64, _drain: &mut dyn FnMut(&[u8])) {}
 
-    fn starve(&mut self, _stream: usize, _frames: u64) {}
-
     fn fault(&mut self, _stream: usize) -> Option<HostError> {
         self.faults.try_recv().ok()
     }

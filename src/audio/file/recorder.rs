@@ -64,10 +64,6 @@ impl Medium for Recorder {
         Ok(())
     }
 
-    fn settle(&mut self, _stream: usize) {}
-
-    fn release(&mut self, _stream: usize) {}
-
     fn write(&mut self, _stream: usize, frames: u64, _fill: &mut dyn FnMut(&mut [u8])) -> u64 {
         frames
     }
@@ -84,12 +80,6 @@ impl Medium for Recorder {
             frames - (found.len() / self.frame_bytes.max(1)) as u64,
             drain,
         );
-    }
-
-    fn starve(&mut self, _stream: usize, _frames: u64) {}
-
-    fn fault(&mut self, _stream: usize) -> Option<HostError> {
-        None
     }
 }
 
