@@ -139,6 +139,7 @@ struct vl_counters {
 	atomic64_t zero_copy_full;
 	atomic64_t requests;
 	atomic64_t request_timeouts;
+	atomic64_t restarts;
 };
 
 struct vl_device {

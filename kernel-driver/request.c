@@ -40,6 +40,9 @@ static void vl_request_end(struct vl_device *vl, struct vl_request *request,
 	if (request->message.type == VIRTIO_LOOPBACK_REQUEST_START) {
 		vl->start_pending = false;
 		vl->started = !status;
+		if (!status &&
+		    request->message.flags & VIRTIO_LOOPBACK_START_RESUME)
+			atomic64_inc(&vl->counters.restarts);
 	}
 	if (request->attended) {
 		request->done = true;

@@ -73,6 +73,7 @@ VL_ATTRIBUTE(zero_copy_full, "%lld",
 VL_ATTRIBUTE(requests, "%lld", (s64)atomic64_read(&vl->counters.requests));
 VL_ATTRIBUTE(request_timeouts, "%lld",
 	     (s64)atomic64_read(&vl->counters.request_timeouts));
+VL_ATTRIBUTE(restarts, "%lld", (s64)atomic64_read(&vl->counters.restarts));
 
 /* Empty while there is none, or while it is being bound or unbound. */
 static ssize_t driver_show(struct device *dev, struct device_attribute *attr,
@@ -116,6 +117,7 @@ static struct attribute *vl_attrs[] = {
 	&dev_attr_zero_copy_full.attr,
 	&dev_attr_requests.attr,
 	&dev_attr_request_timeouts.attr,
+	&dev_attr_restarts.attr,
 	NULL
 };
 

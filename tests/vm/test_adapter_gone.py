@@ -63,6 +63,7 @@ def test_the_adapter_is_killed_and_attached_again_while_playing(music, real, sou
         time.sleep(0.1)
         music.start_adapter()
         assert player.running(), "the sound ended before the adapter was back"
+    assert music.counter("restarts") == times
     player.finish()
     result = recorder.compare(sound)
     assert result.exact, str(result)

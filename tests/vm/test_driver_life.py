@@ -116,6 +116,7 @@ def test_a_device_outlives_its_adapter_and_goes_on_with_the_next():
         assert ask("wire") == b"1"
         served = backend.stop()
     # Nobody is attached; the device process goes on.
+    assert sysfs("wire", "restarts") == "0", "the first start is none"
     device_process = Backend(None, answer(b"2"), served)
     assert ask("wire") == b"2"
     assert sysfs("wire", "attached") == "0"
@@ -135,6 +136,7 @@ def test_a_device_outlives_its_adapter_and_goes_on_with_the_next():
         backend = Backend(second, answer(b"3"), resumed)
         assert ask("wire") == b"3"
         assert second.device().state == device.LIVE
+        assert sysfs("wire", "restarts") == "1"
         second.destroy("wire")
         gone(second)
         backend.stop()
