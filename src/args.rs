@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 
+use crate::cpus::{Cpus, parse_cpus};
 use crate::pcm_format::{Format, parse_channels, parse_format, parse_rate};
 
 const EXAMPLES: &str = "\
@@ -35,10 +36,6 @@ Examples:
     vhost-user-sound tell /run/music.commands status
 
 Log: warnings and errors by default; -v for streams, -vv for everything, or RUST_LOG.";
-
-/// The priority of a kernel's threaded interrupts, for the device is hardware to the programs that
-/// play: those that are real-time themselves, such as PipeWire with its 83 and above, go before it.
-const DEFAULT_PRIORITY: u8 = 50;
 
 /// A virtio sound device in a process of its own, served over vhost-user.
 #[derive(Debug, Parser)]
@@ -133,10 +130,16 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Controls::Software)]
     pub controls: Controls,
 
+    /// Run on these CPUs alone, such as 0-1,3. Without this, where the parent process says
+    /// (taskset, CPUAffinity= of a unit).
+    #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
+    pub cpus: Option<Cpus>,
+
     /// The audio thread's real-time priority (SCHED_FIFO), 1 to 99, with memory that is not swapped;
-    /// 0: neither.
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_PRIORITY, value_parser = clap::value_parser!(u8).range(0..=99))]
-    pub realtime_priority: u8,
+    /// 0: neither. Without this, 50, or what the whole process is given by its parent (chrt,
+    /// CPUSchedulingPolicy= of a unit).
+    #[arg(long, value_name = "N", alias = "realtime-priority", value_parser = clap::value_parser!(u8).range(0..=99))]
+    pub rt_priority: Option<u8>,
 
     /// Log more; may be repeated.
     #[arg(short, long, action = clap::ArgAction::Count)]

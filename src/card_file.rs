@@ -5,6 +5,7 @@
 //! contradict each other are refused with the line where they are.
 
 mod elements;
+mod process;
 mod streams;
 mod tables;
 
@@ -63,8 +64,7 @@ pub fn load(path: &Path) -> Result<Description, CardFileError> {
         path: path.to_owned(),
         source,
     })?;
-    let folder = path.parent().unwrap_or(Path::new(""));
-    parse(&text, folder).map_err(|fault| CardFileError::Wrong {
+    parse(&text, path).map_err(|fault| CardFileError::Wrong {
         path: path.to_owned(),
         line: line_at(&text, fault.at.start),
         what: fault.what,
@@ -77,12 +77,18 @@ fn line_at(text: &str, at: usize) -> usize {
     1 + before.iter().filter(|&&byte| byte == b'\n').count()
 }
 
-fn parse(text: &str, folder: &Path) -> Result<Description, Fault> {
+fn parse(text: &str, path: &Path) -> Result<Description, Fault> {
+    let folder = path.parent().unwrap_or(Path::new(""));
     let card: CardTable = toml::from_str(text).map_err(|error| Fault {
         at: error.span().unwrap_or(text.len()..text.len()),
         what: error.message().replace('\n', ", "),
     })?;
     let (streams, ranges) = streams::check(&card.stream, folder)?;
+    let place = |at| format!("{}:{}", path.display(), line_at(text, at));
+    let process = card
+        .process
+        .as_ref()
+        .map(|table| process::check(table, place));
     let jacks = elements::jacks(&card.jack)?;
     let controls = match (&card.controls, card.control.as_slice()) {
         (Some(choice), [_, ..]) => {
@@ -98,6 +104,7 @@ fn parse(text: &str, folder: &Path) -> Result<Description, Fault> {
         streams,
         jacks,
         controls,
+        process: process.transpose()?.unwrap_or_default(),
     })
 }
 

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::pcm_format::Format;
+use crate::process::Process;
 use crate::wire::Direction;
 
 /// Highest number of a PCM device: ALSA has 256 minor numbers for all cards of a machine.
@@ -22,6 +23,8 @@ pub struct Description {
     pub jacks: Vec<Jack>,
     /// Its control elements; the place is the virtio control id.
     pub controls: Vec<Control>,
+    /// What its process takes of the machine.
+    pub process: Process,
 }
 
 /// A stream, which is a substream of a PCM device in ALSA.

@@ -20,6 +20,7 @@ use crate::audio::Nanos;
 use crate::card::{Card, CardStatus};
 use crate::events::Notice;
 use crate::memory::Memory;
+use crate::process::Priority;
 use crate::realtime::{self, Stint};
 use crate::report::Report;
 use crate::ring::{Ring, RingError, Setup};
@@ -73,11 +74,11 @@ pub struct Device {
 }
 
 impl Device {
-    /// Starts the audio thread of a card, with a real-time priority unless that is 0.
+    /// Starts the audio thread of a card with this priority.
     ///
     /// # Errors
     /// The system gives no eventfd or no thread.
-    pub fn start(card: Card, priority: u8) -> Result<Self, DeviceError> {
+    pub fn start(card: Card, priority: Priority) -> Result<Self, DeviceError> {
         let setup = |errno: Errno| DeviceError::Setup(errno.into());
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let wake = Arc::new(EventFd::from_value_and_flags(0, flags).map_err(setup)?);
@@ -87,9 +88,7 @@ impl Device {
             .name("audio".to_owned())
             .stack_size(realtime::STACK)
             .spawn(move || {
-                if priority > 0 {
-                    realtime::enter(priority);
-                }
+                realtime::enter(priority);
                 run(card, &mut taken, &thread_wake);
             })
             .map_err(DeviceError::Setup)?;

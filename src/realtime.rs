@@ -9,6 +9,7 @@ use nix::sys::mman::{MlockAllFlags, mlockall, munlockall};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
 use crate::audio::Nanos;
+use crate::process::Priority;
 use crate::system::set_realtime_priority;
 
 /// Stack of the audio thread. alsa-lib's parser of its configuration takes the most of it.
@@ -57,9 +58,14 @@ fn has_room_beyond_the_limit() -> bool {
     reserved
 }
 
-/// Makes the calling thread real-time, as far as this process may.
-pub fn enter(priority: u8) {
-    touch_stack();
+/// Gives the calling thread its priority, as far as this process may.
+pub fn enter(priority: Priority) {
+    if priority != Priority::Ordinary {
+        touch_stack();
+    }
+    let Priority::Fifo(priority) = priority else {
+        return;
+    };
     let Err(error) = set_realtime_priority(priority) else {
         return;
     };
@@ -71,7 +77,7 @@ pub fn enter(priority: u8) {
     log::warn!(
         "the audio thread has {what} ({}): other programs may delay sound; allow it with \
          LimitRTPRIO={priority} in the systemd unit, CAP_SYS_NICE, or 'rtprio {priority}' in \
-         /etc/security/limits.d; --realtime-priority 0 does without",
+         /etc/security/limits.d; --rt-priority 0 does without",
         error.desc()
     );
 }

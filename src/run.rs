@@ -19,7 +19,7 @@ use crate::card_file::{self, CardFileError};
 use crate::command;
 use crate::description;
 use crate::device::{Device, DeviceError};
-use crate::realtime;
+use crate::process::{Priority, ProcessError};
 use crate::report;
 use crate::session::Offer;
 use crate::signals::Signals;
@@ -37,6 +37,9 @@ pub enum RunError {
     /// The card file is wrong.
     #[error(transparent)]
     CardFile(#[from] CardFileError),
+    /// The process cannot be what it is to be.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
     /// Two options name one file.
     #[error("two streams would write {0}; give each a file of its own")]
     WrittenTwice(String),
@@ -105,9 +108,15 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         Some(fd) => Some(system::connected_socket(fd).map_err(|error| RunError::Fd(fd, error))?),
         None => None,
     };
-    let description = match &args.card {
+    let mut description = match &args.card {
         Some(path) => card_file::load(path)?,
         None => options::describe(args)?,
+    };
+    description.process = options::process(args).or(description.process);
+    // Before there are threads, which would stay behind.
+    let priority = match args.check {
+        true => Priority::Ordinary,
+        false => description.process.enter()?,
     };
     let mut host = hosts::open(&description)?;
     if args.check {
@@ -120,9 +129,6 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         None => None,
     };
     let mut mixers = Mixers::open(&description)?;
-    if args.realtime_priority > 0 {
-        realtime::lock_memory();
-    }
     let signals = Signals::register().map_err(|error| RunError::Wait("signals", error))?;
     let (reports, log) =
         report::channel(REPORTS).map_err(|error| RunError::Wait("reports", error.into()))?;
@@ -138,7 +144,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         config: card.config_space(),
         features: card.features(),
     };
-    let device = Arc::new(Device::start(card, args.realtime_priority)?);
+    let device = Arc::new(Device::start(card, priority)?);
     let mixers = mixers.start(&device.waker())?;
     let _command_file = match commands {
         Some((listener, file)) => {

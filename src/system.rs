@@ -37,6 +37,35 @@ pub fn connected_socket(fd: RawFd) -> std::io::Result<UnixStream> {
     Ok(UnixStream::from(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
+/// The calling thread's scheduling policy, and whether threads that it starts are ordinary all the same.
+fn policy() -> (libc::c_int, libc::c_int) {
+    // SAFETY: thread 0 is the calling one; the call takes no pointer.
+    let policy = unsafe { libc::sched_getscheduler(0) };
+    let reset = policy & libc::SCHED_RESET_ON_FORK;
+    (policy & !reset, reset)
+}
+
+/// Whether the calling thread is real-time, and threads that it starts are: what `chrt` makes of a
+/// process.
+pub fn hands_on_realtime() -> bool {
+    matches!(policy(), (libc::SCHED_FIFO | libc::SCHED_RR, 0))
+}
+
+/// Takes a real-time policy from the calling thread. Threads that it starts have none.
+///
+/// # Errors
+/// The system refuses; every thread may become ordinary.
+pub fn be_ordinary() -> nix::Result<()> {
+    let (libc::SCHED_FIFO | libc::SCHED_RR, reset) = policy() else {
+        return Ok(());
+    };
+    let param = libc::sched_param { sched_priority: 0 };
+    // SAFETY: thread 0 is the calling one; the kernel reads `param`, which lives until the call has
+    // returned, and keeps no pointer to it.
+    let set = unsafe { libc::sched_setscheduler(0, libc::SCHED_OTHER | reset, &raw const param) };
+    Errno::result(set).map(drop)
+}
+
 /// Gives the calling thread a real-time priority (SCHED_FIFO). Threads that it starts have none.
 ///
 /// # Errors

@@ -15,6 +15,7 @@ use crate::wire;
 #[serde(deny_unknown_fields)]
 pub struct CardTable {
     pub controls: Option<Spanned<Controls>>,
+    pub process: Option<ProcessTable>,
     #[serde(default)]
     pub stream: Vec<Spanned<StreamTable>>,
     #[serde(default)]
@@ -29,6 +30,14 @@ pub struct CardTable {
 pub enum Controls {
     Software,
     None,
+}
+
+/// `[process]`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ProcessTable {
+    pub cpus: Option<Spanned<String>>,
+    pub rt_priority: Option<Spanned<i64>>,
 }
 
 /// `[[stream]]`

@@ -4,10 +4,12 @@
 use super::*;
 use crate::description::{Control, ControlKind, HostElement, Jack, JackKind, Stream, StreamHost};
 use crate::pcm_format;
+use crate::process::Process;
 use crate::wire::Direction;
 
 fn read(text: &str) -> Description {
-    parse(text, Path::new("/cards")).unwrap_or_else(|fault| panic!("{}: {text}", fault.what))
+    parse(text, Path::new("/cards/card.toml"))
+        .unwrap_or_else(|fault| panic!("{}: {text}", fault.what))
 }
 
 /// The file is refused at `line`, in words that have all of `parts`.
@@ -193,6 +195,35 @@ fn every_jack_is_known() {
     assert_eq!(
         (element.name.as_str(), element.index),
         ("Headphone Jack", 0)
+    );
+}
+
+#[test]
+fn the_process_is_told_where_to_run_and_before_whom() {
+    let told = |table: &str| read(&format!("{NULL}[process]\n{table}")).process;
+    let process = told("cpus = '2,0-1'\nrt-priority = 7\n");
+    let (cpus, said_by) = process.cpus.unwrap();
+    assert_eq!(cpus.to_string(), "0-2");
+    assert_eq!(said_by, "/cards/card.toml:5: cpus");
+    assert_eq!(process.priority, Some(7));
+    assert_eq!(told("rt-priority = 0").priority, Some(0));
+    assert_eq!(told(""), Process::default());
+    assert_eq!(read(NULL).process, Process::default());
+}
+
+#[test]
+fn a_process_that_cannot_be_is_refused() {
+    let is_wrong = |key: &str, parts: &[&str]| {
+        is_wrong(&format!("{NULL}[process]\n{key}\n"), 5, parts);
+    };
+    is_wrong("cpus = ''", &["0-1,3"]);
+    is_wrong("cpus = '1-0'", &["1-0: numbers of CPUs", "0-1,3"]);
+    is_wrong("cpus = 1", &["expected a string"]);
+    is_wrong("rt-priority = 100", &["100", "from 0 to 99"]);
+    is_wrong("rt-priority = -1", &["-1", "from 0 to 99"]);
+    is_wrong(
+        "realtime-priority = 1",
+        &["`realtime-priority`", "`rt-priority`"],
     );
 }
 
@@ -464,7 +495,7 @@ fn the_manual_has_every_key_of_every_table_and_no_other() {
         let rest = manual.split(&format!(".SS \"{title}\"\n")).nth(1).unwrap();
         rest.split("\n.SS").next().unwrap()
     };
-    for table in ["[[stream]]", "[[control]]", "[[jack]]"] {
+    for table in ["[process]", "[[stream]]", "[[control]]", "[[jack]]"] {
         let mut keys = known_keys(&format!("{table}\nnothing = 1"));
         let entries = section(table).split(".TP\n.BR ").skip(1);
         let mut described: Vec<_> = entries

@@ -43,6 +43,16 @@ pub fn card(description: &Description, host: &mut dyn Host) -> String {
     for (id, control) in description.controls.iter().enumerate() {
         let _ = writeln!(text, "control {id}: {}", control_words(control));
     }
+    if let Some((cpus, _)) = &description.process.cpus {
+        let _ = writeln!(text, "process: on CPUs {cpus}");
+    }
+    match description.process.priority {
+        None => {}
+        Some(0) => text.push_str("process: no real-time priority\n"),
+        Some(priority) => {
+            let _ = writeln!(text, "process: real-time priority {priority}");
+        }
+    }
     text
 }
 

@@ -4,6 +4,7 @@
 use super::RunError;
 use crate::args::{Args, Controls, HostKind};
 use crate::description::{self, Description, Stream, StreamHost};
+use crate::process::Process;
 use crate::wire::Direction;
 
 /// Makes the card of the options.
@@ -36,9 +37,21 @@ pub fn describe(args: &Args) -> Result<Description, RunError> {
     };
     Ok(Description {
         streams,
-        jacks: Vec::new(),
         controls,
+        ..Description::default()
     })
+}
+
+/// What the options say of the process.
+pub fn process(args: &Args) -> Process {
+    let cpus = args.cpus.clone();
+    Process {
+        cpus: cpus.map(|cpus| {
+            let said_by = format!("--cpus {cpus}");
+            (cpus, said_by)
+        }),
+        priority: args.rt_priority,
+    }
 }
 
 /// Refuses options that the chosen host would ignore.

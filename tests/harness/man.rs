@@ -7,6 +7,8 @@
 
 #[path = "../../src/args.rs"]
 mod args;
+#[path = "../../src/cpus.rs"]
+mod cpus;
 #[path = "../../src/pcm_format.rs"]
 mod pcm_format;
 

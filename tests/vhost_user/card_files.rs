@@ -72,7 +72,8 @@ fn a_card_is_printed_as_its_driver_would_find_it() {
     let folder = folder_with(
         "[[stream]]\nname = 'a'\ndirection = 'playback'\nhost = 'null'\ndevice = 3\nsubstreams = 2\n\
          formats = ['U8', 'FLOAT']\nrates = [8000]\nchannels = 2\n\
-         [[jack]]\nkind = 'headphone'\nfollow = { card = 'hw:7', element = 'Headphone Jack' }\n",
+         [[jack]]\nkind = 'headphone'\nfollow = { card = 'hw:7', element = 'Headphone Jack' }\n\
+         [process]\ncpus = '3,0-1'\nrt-priority = 0\n",
     );
     let expected = "\
 stream 0 (a): playback device 3, substream 0: null
@@ -88,6 +89,8 @@ stream 1 (a): playback device 3, substream 1: null
 jack 0: headphone, plugged, follows 'Headphone Jack',0 of hw:7
 control 0: 'Master Playback Volume',0: volume from -60 to 0 dB of playback streams 0 1
 control 1: 'Master Playback Switch',0: mute of playback streams 0 1
+process: on CPUs 0-1,3
+process: no real-time priority
 ";
     assert_eq!(checked(&folder, &["--card", "card.toml"]), expected);
 }

@@ -44,6 +44,7 @@ mod loopback;
 mod negotiation;
 mod parameters;
 mod playback;
+mod process;
 mod realtime;
 mod reattach;
 mod several;

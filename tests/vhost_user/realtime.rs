@@ -43,7 +43,12 @@ fn serving(device: &Device) -> Card {
 
 #[test]
 fn the_audio_thread_alone_is_real_time_or_the_log_says_why_not() {
-    for (options, priority) in [(&[][..], 50), (&["--realtime-priority", "7"][..], 7)] {
+    let choices: [(&[&str], _); 3] = [
+        (&[], 50),
+        (&["--rt-priority", "7"], 7),
+        (&["--realtime-priority", "8"], 8),
+    ];
+    for (options, priority) in choices {
         let device = Device::start(options);
         let mut card = serving(&device);
         let mut threads = scheduling(&device);
@@ -75,7 +80,7 @@ fn the_audio_thread_alone_is_real_time_or_the_log_says_why_not() {
 
 #[test]
 fn without_real_time_nothing_is_asked_of_the_system() {
-    let device = Device::start(&["--realtime-priority", "0"]);
+    let device = Device::start(&["--rt-priority", "0"]);
     let mut card = serving(&device);
     assert!(scheduling(&device).values().all(|&thread| thread == (0, 0)));
     assert_eq!((locked_kib(&device), device.log().as_str()), (0, ""));
@@ -110,19 +115,19 @@ fn what_the_system_does_not_allow_is_said_and_done_without() {
 #[test]
 fn a_priority_that_does_not_exist_is_refused() {
     for priority in ["100", "-1", "high"] {
-        let option = format!("--realtime-priority={priority}");
+        let option = format!("--rt-priority={priority}");
         let output = program()
             .args(["--socket-path", "s", &option])
             .output()
             .unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success());
-        for words in [priority, "--realtime-priority <N>"] {
+        for words in [priority, "--rt-priority <N>"] {
             assert!(error.contains(words), "{words}: {error}");
         }
     }
     let output = program()
-        .args(["--socket-path", "s", "--realtime-priority=100"])
+        .args(["--socket-path", "s", "--rt-priority=100"])
         .output()
         .unwrap();
     assert!(String::from_utf8(output.stderr).unwrap().contains("0..=99"));

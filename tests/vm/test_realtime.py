@@ -42,6 +42,48 @@ def test_the_audio_thread_alone_is_real_time(make_card):
 
 
 @pytest.mark.core
+def test_what_chrt_and_taskset_say_is_kept_unless_an_option_says_more(tmp_path):
+    """Who starts the program may have made it real-time: all of it stays so. With --rt-priority it is
+    the audio thread alone."""
+    cases = [
+        (["chrt", "-f", "33"], [], (os.SCHED_FIFO, 33), (os.SCHED_FIFO, 33)),
+        (["chrt", "-r", "12"], [], (os.SCHED_RR, 12), (os.SCHED_RR, 12)),
+        (["chrt", "-R", "-f", "33"], [], (os.SCHED_FIFO, 50), (os.SCHED_OTHER, 0)),
+        (["chrt", "-f", "33"], ["--rt-priority", "7"], (os.SCHED_FIFO, 7), (os.SCHED_OTHER, 0)),
+        (["chrt", "-f", "33"], ["--rt-priority", "0"], (os.SCHED_OTHER, 0), (os.SCHED_OTHER, 0)),
+        (["taskset", "-c", "0", "chrt", "-o", "0"], [], (os.SCHED_FIFO, 50), (os.SCHED_OTHER, 0)),
+    ]
+    for number, (parent, options, audio, others) in enumerate(cases):
+        socket = tmp_path / f"socket-{number}"
+        device = Program(*parent, programs.path_of("vhost-user-sound"), "--socket-path", socket, *options)
+        wait_until(lambda: socket.exists() or not device.running(), "the device's socket")
+        # A thread is named, and then gets its priority.
+        wait_until(lambda: scheduling(device.pid).get("audio") == audio, f"{parent} {options}: the audio thread")
+        threads = scheduling(device.pid)
+        threads.pop("audio")
+        assert threads and set(threads.values()) == {others}, (parent, options, threads)
+        locked = audio[0] != os.SCHED_OTHER
+        assert (locked_kib(device.pid) > 0) == locked, (parent, options)
+        device.stop()
+
+
+@pytest.mark.core
+def test_cpus_that_are_not_there_are_named_with_those_that_are(tmp_path):
+    socket = tmp_path / "socket"
+    last = max(os.sched_getaffinity(0))
+    command = [programs.path_of("vhost-user-sound"), "--socket-path", socket, "--cpus"]
+    device = Program(*command, f"{last}-{last + 1}")
+    assert device.wait() == 1
+    assert f"--cpus {last}-{last + 1}: this process may not run on CPU {last + 1}" in device.output()
+    assert not socket.exists()
+    device = Program(*command, last)
+    wait_until(lambda: socket.exists() or not device.running(), "the device's socket")
+    tasks = [int(task.name) for task in pathlib.Path(f"/proc/{device.pid}/task").iterdir()]
+    assert [os.sched_getaffinity(task) for task in tasks] == [{last}] * len(tasks)
+    device.stop()
+
+
+@pytest.mark.core
 def test_locked_memory_is_what_was_touched(make_card):
     card = make_card("music", "--host", "null")
     # The program itself is there once, for all cards; beside a second one it counts as shared.

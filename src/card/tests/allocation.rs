@@ -111,8 +111,8 @@ fn bench_of_hosts(folder: &std::path::Path) -> Bench {
     let controls = usual_controls(&streams);
     let description = Description {
         streams,
-        jacks: Vec::new(),
         controls,
+        ..Description::default()
     };
     let host = hosts::open(&description).unwrap();
     let mut bench = Bench::on(Box::new(host), &description, Arc::default(), true);
