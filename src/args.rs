@@ -43,7 +43,7 @@ Log: warnings and errors by default; -v for streams, -vv for everything, or RUST
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(disable_help_subcommand = true)]
 #[command(group = ArgGroup::new("transport").required(true)
-    .args(["socket_path", "fd", "check", "print_capabilities"]))]
+    .args(["socket_path", "fd", "socket_activation", "check", "print_capabilities"]))]
 pub struct Args {
     /// What to do instead of being a device.
     #[command(subcommand)]
@@ -58,9 +58,19 @@ pub struct Args {
     #[arg(long, value_name = "FD")]
     pub fd: Option<i32>,
 
+    /// Serve one frontend at a time on the socket that a service manager has handed over (LISTEN_FDS);
+    /// a second one takes commands, as that of --command-socket does.
+    #[arg(long)]
+    pub socket_activation: bool,
+
     /// Listen here for commands of the user who runs this program, while the card is served: what
     /// `vhost-user-sound tell` says, or one JSON object a line. See COMMANDS in the manual page.
-    #[arg(long, value_name = "PATH")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "VHOST_USER_COMMAND_SOCKET",
+        hide_env_values = true
+    )]
     pub command_socket: Option<PathBuf>,
 
     /// Print the card as its driver would find it, and end.

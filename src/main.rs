@@ -17,6 +17,7 @@ mod events;
 mod exchange;
 mod gain;
 mod jack;
+mod journal;
 mod lifecycle;
 mod memory;
 mod message;
@@ -47,8 +48,12 @@ fn main() -> ExitCode {
         1 => LevelFilter::Info,
         _ => LevelFilter::Trace,
     };
-    env_logger::Builder::new()
-        .filter_level(level)
+    let journal = journal::is_there();
+    let mut log = env_logger::Builder::new();
+    if journal {
+        log.format(journal::write);
+    }
+    log.filter_level(level)
         // It logs from the audio thread, at the mercy of the driver; this program counts instead.
         .filter_module("virtio_queue", LevelFilter::Off)
         .parse_default_env()
@@ -60,7 +65,10 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("vhost-user-sound: {error}");
+            match journal {
+                true => journal::write_error(&*error),
+                false => eprintln!("vhost-user-sound: {error}"),
+            }
             ExitCode::FAILURE
         }
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! From the command line to a running device, and back in order.
 
+mod activation;
 mod check;
 pub(crate) mod hosts;
 mod listen;
@@ -8,8 +9,11 @@ mod options;
 mod socket;
 
 use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use activation::ActivationError;
 
 use crate::args::Args;
 use crate::audio::HostError;
@@ -24,6 +28,7 @@ use crate::report;
 use crate::session::Offer;
 use crate::signals::Signals;
 use crate::system;
+use socket::SocketFile;
 
 /// Reports that may wait for the log; more are lost.
 const REPORTS: usize = 64;
@@ -79,6 +84,15 @@ pub enum RunError {
     /// The inherited socket cannot be used.
     #[error("--fd {0} is no connected stream socket: {1}")]
     Fd(i32, #[source] io::Error),
+    /// A service manager's sockets cannot be used.
+    #[error(transparent)]
+    Activation(#[from] ActivationError),
+    /// Commands would come from two sockets.
+    #[error(
+        "a command socket was handed over, and {0} was given; remove --command-socket and \
+         VHOST_USER_COMMAND_SOCKET, or the second socket of the unit"
+    )]
+    TwoCommandSockets(PathBuf),
     /// Nobody can listen there.
     #[error("cannot listen on {path}: {source}{hint}")]
     Listen {
@@ -104,10 +118,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         return Ok(());
     }
     // First of all: it has to come before anything is opened.
-    let inherited = match args.fd {
-        Some(fd) => Some(system::connected_socket(fd).map_err(|error| RunError::Fd(fd, error))?),
-        None => None,
-    };
+    let (way, handed_commands) = Way::of(args)?;
     let mut description = match &args.card {
         Some(path) => card_file::load(path)?,
         None => options::describe(args)?,
@@ -123,11 +134,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         print!("{}", check::card(&description, &mut host));
         return Ok(());
     }
-    // Before there are threads: they would share the mask of the file's rights.
-    let commands = match &args.command_socket {
-        Some(path) => Some(socket::private(path)?),
-        None => None,
-    };
+    let (commands, _command_file) = command_socket(args, handed_commands)?;
     let mut mixers = Mixers::open(&description)?;
     let signals = Signals::register().map_err(|error| RunError::Wait("signals", error))?;
     let (reports, log) =
@@ -146,22 +153,75 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     };
     let device = Arc::new(Device::start(card, priority)?);
     let mixers = mixers.start(&device.waker())?;
-    let _command_file = match commands {
-        Some((listener, file)) => {
-            command::server::start(listener, Arc::downgrade(&device), description)
-                .map_err(|error| RunError::Wait("commands", error))?;
-            Some(file)
-        }
-        None => None,
-    };
-    let result = match (inherited, &args.socket_path) {
-        (Some(socket), _) => listen::serve(socket, &device, &offer, &signals),
-        (None, Some(path)) => listen::listen(path, &device, &offer, &signals),
-        (None, None) => Ok(()),
-    };
+    if let Some(listener) = commands {
+        command::server::start(listener, Arc::downgrade(&device), description)
+            .map_err(|error| RunError::Wait("commands", error))?;
+    }
+    let result = way.serve(&device, &offer, &signals);
     drop(mixers);
     drop(device);
     // The audio thread is gone, so the log ends.
     let _ = logger.join();
     result
+}
+
+/// How frontends come.
+enum Way {
+    /// One is connected already.
+    Connected(UnixStream),
+    /// They connect to a socket that was handed over.
+    Handed(UnixListener),
+    /// They connect to a socket that is to be made there.
+    Path(PathBuf),
+    /// None is to come.
+    None,
+}
+
+impl Way {
+    /// The way that was chosen, and the command socket that was handed over.
+    fn of(args: &Args) -> Result<(Self, Option<UnixListener>), RunError> {
+        if args.socket_activation {
+            let handed = activation::take()?;
+            return Ok((Self::Handed(handed.frontends), handed.commands));
+        }
+        let way = match (args.fd, &args.socket_path) {
+            (Some(fd), _) => {
+                let socket = system::connected_socket(fd);
+                Self::Connected(socket.map_err(|error| RunError::Fd(fd, error))?)
+            }
+            (None, Some(path)) => Self::Path(path.clone()),
+            (None, None) => Self::None,
+        };
+        Ok((way, None))
+    }
+
+    fn serve(self, device: &Arc<Device>, offer: &Offer, signals: &Signals) -> Result<(), RunError> {
+        match self {
+            Self::Connected(socket) => listen::serve(socket, device, offer, signals),
+            Self::Handed(listener) => listen::listen(&listener, device, offer, signals),
+            Self::Path(path) => {
+                let (listener, _file) = socket::listen(&path)?;
+                log::info!("listening on {}", path.display());
+                listen::listen(&listener, device, offer, signals)
+            }
+            Self::None => Ok(()),
+        }
+    }
+}
+
+/// The socket that commands come from, and its file if there is one. To be called before there are
+/// threads: they would share the mask of the file's rights.
+fn command_socket(
+    args: &Args,
+    handed: Option<UnixListener>,
+) -> Result<(Option<UnixListener>, Option<SocketFile>), RunError> {
+    match (handed, &args.command_socket) {
+        (Some(_), Some(path)) => Err(RunError::TwoCommandSockets(path.clone())),
+        (Some(listener), None) => Ok((Some(listener), None)),
+        (None, Some(path)) => {
+            let (listener, file) = socket::private(path)?;
+            Ok((Some(listener), Some(file)))
+        }
+        (None, None) => Ok((None, None)),
+    }
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! System calls that nobody else wraps safely: taking over a descriptor that the parent process left
+//! System calls that nobody else wraps safely: taking over descriptors that the parent process left
 //! open, and real-time scheduling. With `audio/mixer/control_device.rs` and `audio/alsa/kernel.rs`
 //! the only files with unsafe code.
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -14,14 +14,35 @@ use nix::sys::socket::{SockType, getsockopt, sockopt};
 /// The lowest descriptor that is none of the standard streams.
 const FIRST_FREE: RawFd = 3;
 
-/// Takes over an inherited, connected stream socket.
-///
-/// To be called once, before this process opens anything: a number that was not inherited is then
-/// no open descriptor, and is refused.
+/// Takes over an inherited, connected stream socket. To be called as [`stream_socket`] is.
 ///
 /// # Errors
 /// The descriptor is not open, is a standard stream, or is no stream socket.
 pub fn connected_socket(fd: RawFd) -> std::io::Result<UnixStream> {
+    stream_socket(fd).map(UnixStream::from)
+}
+
+/// Takes over an inherited stream socket of the Unix domain that listens. To be called as
+/// [`stream_socket`] is.
+///
+/// # Errors
+/// The descriptor is not open, is a standard stream, or is no such socket.
+pub fn listening_socket(fd: RawFd) -> std::io::Result<UnixListener> {
+    let socket = stream_socket(fd)?;
+    if !getsockopt(&socket, sockopt::AcceptConn)? {
+        return Err(std::io::Error::from(Errno::EINVAL));
+    }
+    let listener = UnixListener::from(socket);
+    // It has an address of its domain alone.
+    listener.local_addr()?;
+    Ok(listener)
+}
+
+/// Takes over an inherited stream socket.
+///
+/// To be called once for each number, before this process opens anything: a number that was not
+/// inherited is then no open descriptor, and is refused.
+fn stream_socket(fd: RawFd) -> std::io::Result<OwnedFd> {
     if fd < FIRST_FREE {
         return Err(std::io::Error::from(Errno::EBADF));
     }
@@ -34,7 +55,7 @@ pub fn connected_socket(fd: RawFd) -> std::io::Result<UnixStream> {
     fcntl(probe, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     // SAFETY: the descriptor is open (checked above), it was inherited (the caller has opened
     // nothing yet), and nothing else in this process knows its number, so this is its only owner.
-    Ok(UnixStream::from(unsafe { OwnedFd::from_raw_fd(fd) }))
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// The calling thread's scheduling policy, and whether threads that it starts are ordinary all the same.

@@ -2,29 +2,26 @@
 //! Frontends come and go: the listening socket, and the connection that is served.
 
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex};
 
 use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
 
-use super::{RunError, socket};
+use super::RunError;
 use crate::device::Device;
 use crate::session::{Offer, Session};
 use crate::signals::Signals;
 
-/// Listens on `path` and serves one frontend after the other until a signal comes.
+/// Serves one frontend after the other until a signal comes.
 ///
 /// # Errors
-/// Nobody can listen there, or signals cannot be waited for.
+/// Signals cannot be waited for.
 pub fn listen(
-    path: &Path,
+    listener: &UnixListener,
     device: &Arc<Device>,
     offer: &Offer,
     signals: &Signals,
 ) -> Result<(), RunError> {
-    let (listener, _file) = socket::listen(path)?;
-    log::info!("listening on {}", path.display());
     let wait = |error| RunError::Wait("frontends", error);
     while signals.wait_for(listener.as_fd()).map_err(wait)? {
         match listener.accept() {

@@ -18,6 +18,7 @@ use crate::driver::LIMIT;
 pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vhost-user-sound"));
     command.env_remove("RUST_LOG").stdin(Stdio::null());
+    command.env_remove("VHOST_USER_COMMAND_SOCKET");
     command
 }
 

@@ -24,6 +24,7 @@ mod sound;
 mod wav;
 
 // What they show.
+mod activation;
 mod capture;
 mod card_files;
 mod command_line;
