@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The command line.
 
+#[path = "args/pipewire.rs"]
+mod pipewire;
+
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 
 use crate::cpus::{Cpus, parse_cpus};
 use crate::pcm_format::{Format, parse_channels, parse_format, parse_rate};
+use pipewire::PipeWireOptions;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,6 +28,9 @@ Examples:
   Two PCM devices, each on a sound card of its own:
     vhost-user-sound --socket-path /run/two.sock --host alsa \\
         --playback-device hw:0,0 --playback-device hw:1,0
+
+  A card whose sound goes through PipeWire, as navigation:
+    vhost-user-sound --socket-path /run/navi.sock --host pipewire --role Navigation
 
   A card from a file; how it would look:
     vhost-user-sound --socket-path /run/studio.sock --card studio.toml
@@ -84,7 +91,8 @@ pub struct Args {
     /// The card's description, a TOML file. See CARD FILES in the manual page.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["host", "playback_device",
         "capture_device", "playback_file", "capture_file", "devices", "substreams", "formats",
-        "rates", "channels", "polling", "controls"])]
+        "rates", "channels", "polling", "controls", "role", "node_name", "latency", "property",
+        "target", "on_cork"])]
     pub card: Option<PathBuf>,
 
     /// Where sound goes to and comes from.
@@ -111,7 +119,11 @@ pub struct Args {
     #[arg(long, value_name = "WAV")]
     pub capture_file: Vec<PathBuf>,
 
-    /// null, loop: how many PCM devices the card has; each plays and captures.
+    /// Options of PipeWire.
+    #[command(flatten)]
+    pub pipewire: PipeWireOptions,
+
+    /// null, loop, pipewire: how many PCM devices the card has; each plays and captures.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32))]
     pub devices: u32,
 
@@ -228,6 +240,9 @@ pub enum HostKind {
     Loop,
     /// An ALSA PCM.
     Alsa,
+    /// The graph of a PipeWire server.
+    #[value(name = "pipewire")]
+    PipeWire,
 }
 
 /// The control elements of a card.

@@ -5,6 +5,7 @@
 //! contradict each other are refused with the line where they are.
 
 mod elements;
+mod hosts;
 mod process;
 mod streams;
 mod tables;

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::graph_node::GraphNode;
 use crate::pcm_format::Format;
 use crate::process::Process;
 use crate::wire::Direction;
@@ -84,15 +85,15 @@ pub fn labels(streams: &[Stream]) -> Vec<String> {
 }
 
 /// `count` equal streams: the substreams of a device. Those that write a file get one each:
-/// `out.wav`, `out-2.wav`, and so on.
+/// `out.wav`, `out-2.wav`, and so on; nodes of a graph get names in the same way.
 pub fn substreams(stream: Stream, count: u32) -> Vec<Stream> {
     (1..=count)
         .map(|number| {
             let mut stream = stream.clone();
-            if let (StreamHost::File(path), Direction::Playback) =
-                (&mut stream.host, stream.direction)
-            {
-                *path = numbered(path, number);
+            match (&mut stream.host, stream.direction) {
+                (StreamHost::File(path), Direction::Playback) => *path = numbered(path, number),
+                (StreamHost::PipeWire(node), _) => number_node(node, number),
+                _ => {}
             }
             stream
         })
@@ -111,6 +112,13 @@ pub fn numbered(path: &Path, number: u32) -> PathBuf {
         name.push(extension);
     }
     path.with_file_name(name)
+}
+
+/// Gives a node the name of the `number`th of its kind: `music`, `music-2`, and so on.
+pub fn number_node(node: &mut GraphNode, number: u32) {
+    if let Some(name) = node.name.as_mut().filter(|_| number > 1) {
+        name.push_str(&format!("-{number}"));
+    }
 }
 
 /// The file that a stream writes.
@@ -160,6 +168,8 @@ pub enum StreamHost {
     File(PathBuf),
     /// A PCM of the machine, by its ALSA name.
     Alsa(String),
+    /// A node in the graph of a PipeWire server.
+    PipeWire(GraphNode),
 }
 
 impl fmt::Display for StreamHost {
@@ -169,6 +179,7 @@ impl fmt::Display for StreamHost {
             Self::Loop(cable) => write!(f, "loop {cable}"),
             Self::File(path) => write!(f, "file {}", path.display()),
             Self::Alsa(pcm) => write!(f, "alsa {pcm}"),
+            Self::PipeWire(node) => node.fmt(f),
         }
     }
 }

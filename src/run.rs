@@ -69,7 +69,7 @@ pub enum RunError {
         offered: String,
     },
     /// The host is not built in.
-    #[cfg(not(feature = "alsa"))]
+    #[cfg(not(all(feature = "alsa", feature = "pipewire")))]
     #[error("host {0} is not built into this program; build it with --features {0}")]
     NotBuilt(&'static str),
     /// A real card's element cannot be used.

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use toml::Spanned;
 
+use super::hosts::host;
 use super::tables::{Channels, Host, StreamTable};
 use super::{Fault, MAX_ITEMS};
 use crate::channel_map;
@@ -151,56 +152,6 @@ fn channel_maps(table: &StreamTable) -> Result<Option<Vec<Vec<u8>>>, Fault> {
         positions.push(known);
     }
     Ok(Some(positions))
-}
-
-fn host(table: &StreamTable, folder: &Path) -> Result<StreamHost, Fault> {
-    let keys = [
-        ("pcm", "alsa", table.pcm.as_ref().map(Spanned::span)),
-        ("file", "file", table.file.as_ref().map(Spanned::span)),
-        ("cable", "loop", table.cable.as_ref().map(Spanned::span)),
-    ];
-    let wanted = match table.host.get_ref() {
-        Host::Null => "",
-        Host::Alsa => "pcm",
-        Host::File => "file",
-        Host::Loop => "cable",
-    };
-    for (key, host, at) in keys {
-        if let Some(at) = at.filter(|_| key != wanted) {
-            let what = format!("`{key}` belongs to host = \"{host}\" and does nothing here");
-            return Err(Fault::new(at, what));
-        }
-    }
-    let missing = |example: &str| {
-        let what = format!("this host needs a `{wanted}` key, such as {example}");
-        Fault::new(table.host.span(), what)
-    };
-    let empty = |at| Fault::new(at, format!("`{wanted}` is empty"));
-    match table.host.get_ref() {
-        Host::Null => Ok(StreamHost::Null),
-        Host::Loop => match &table.cable {
-            Some(cable) if cable.get_ref().is_empty() => Err(empty(cable.span())),
-            Some(cable) => Ok(StreamHost::Loop(cable.get_ref().clone())),
-            None => Ok(StreamHost::Loop("loop".to_owned())),
-        },
-        Host::File => {
-            let file = table.file.as_ref();
-            let file = file.ok_or_else(|| missing("file = \"out.wav\""))?;
-            if file.get_ref().file_name().is_none() {
-                let what = format!("{} names no file", file.get_ref().display());
-                return Err(Fault::new(file.span(), what));
-            }
-            Ok(StreamHost::File(folder.join(file.get_ref())))
-        }
-        Host::Alsa => {
-            let pcm = table.pcm.as_ref();
-            let pcm = pcm.ok_or_else(|| missing("pcm = \"hw:0,0\""))?;
-            if pcm.get_ref().is_empty() {
-                return Err(empty(pcm.span()));
-            }
-            Ok(StreamHost::Alsa(pcm.get_ref().clone()))
-        }
-    }
 }
 
 /// A name is one line of text that no other table has.

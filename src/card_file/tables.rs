@@ -2,12 +2,14 @@
 //! The tables and keys of a card file, as they are written. Values that can be wrong know where they
 //! are.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::graph_node::OnCork;
 use crate::wire;
 
 /// The whole file.
@@ -50,6 +52,12 @@ pub struct StreamTable {
     pub pcm: Option<Spanned<String>>,
     pub file: Option<Spanned<PathBuf>>,
     pub cable: Option<Spanned<String>>,
+    pub role: Option<Spanned<String>>,
+    pub node_name: Option<Spanned<String>>,
+    pub latency: Option<Spanned<String>>,
+    pub properties: Option<Spanned<BTreeMap<String, Spanned<String>>>>,
+    pub target: Option<Spanned<String>>,
+    pub on_cork: Option<Spanned<OnCork>>,
     pub device: Option<Spanned<i64>>,
     pub substreams: Option<Spanned<i64>>,
     pub formats: Option<Spanned<Vec<Spanned<String>>>>,
@@ -88,6 +96,20 @@ pub enum Host {
     File,
     Loop,
     Alsa,
+    #[serde(rename = "pipewire")]
+    PipeWire,
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Null => "null",
+            Self::File => "file",
+            Self::Loop => "loop",
+            Self::Alsa => "alsa",
+            Self::PipeWire => "pipewire",
+        })
+    }
 }
 
 /// A number, or a range in quotes.

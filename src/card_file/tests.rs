@@ -3,8 +3,10 @@
 
 use super::*;
 use crate::description::{Control, ControlKind, HostElement, Jack, JackKind, Stream, StreamHost};
+use crate::graph_node::{GraphNode, OnCork, parse_latency};
 use crate::pcm_format;
 use crate::process::Process;
+use crate::role::parse_role;
 use crate::wire::Direction;
 
 fn read(text: &str) -> Description {
@@ -87,6 +89,69 @@ fn every_key_of_a_stream_is_understood() {
         read(&with("channels = 4")).streams[0].channels,
         Some((4, 4))
     );
+}
+
+#[test]
+fn every_key_of_a_node_in_pipewires_graph_is_understood() {
+    let card = read(
+        r#"
+        [[stream]]
+        direction = "playback"
+        host = "pipewire"
+        role = "navigation"
+        node-name = "navi"
+        latency = "256/48000"
+        properties = { "session.suspend-timeout-seconds" = "0", "x.y" = "z" }
+        target = "speakers"
+        on-cork = "hold"
+        substreams = 2
+        [[stream]]
+        direction = "capture"
+        host = "pipewire"
+        "#,
+    );
+    let node = GraphNode {
+        role: Some(parse_role("Navigation").unwrap()),
+        name: Some("navi".to_owned()),
+        latency: Some(parse_latency("256/48000").unwrap()),
+        properties: [("session.suspend-timeout-seconds", "0"), ("x.y", "z")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
+        target: Some("speakers".to_owned()),
+        on_cork: OnCork::Hold,
+    };
+    let second = GraphNode {
+        name: Some("navi-2".to_owned()),
+        ..node.clone()
+    };
+    let hosts: Vec<_> = card.streams.into_iter().map(|stream| stream.host).collect();
+    let expected = [node, second, GraphNode::default()].map(StreamHost::PipeWire);
+    assert_eq!(hosts, expected);
+}
+
+#[test]
+fn a_role_that_no_policy_knows_is_refused_with_its_line_and_the_list() {
+    let node =
+        |keys: &str| format!("[[stream]]\ndirection = 'playback'\nhost = 'pipewire'\n{keys}");
+    let wrong = node("device = 1\nrole = 'Navigatoin'\n");
+    is_wrong(
+        &wrong,
+        5,
+        &[
+            "Navigatoin",
+            "bypassed",
+            "Navigation",
+            "Multimedia",
+            "Emergency",
+        ],
+    );
+    is_wrong(&node("latency = '5 ms'\n"), 4, &["5 ms", "256/48000"]);
+    is_wrong(&node("node-name = ''\n"), 4, &["not empty"]);
+    is_wrong(&node("on-cork = 'wait'\n"), 4, &["drain", "hold"]);
+    let role = node("properties = { 'a' = 'b', 'media.role' = 'Made-Up' }\n");
+    is_wrong(&role, 4, &["media.role", "`role`"]);
+    is_wrong(&with("role = 'Navigation'"), 4, &["`role`", "pipewire"]);
+    is_wrong(&node("pcm = 'hw:0'\n"), 4, &["`pcm`", "alsa"]);
 }
 
 #[test]

@@ -30,6 +30,7 @@ pub fn open(description: &Description) -> Result<Routes, RunError> {
     };
     open_cables(streams, &mut routes, &mut ways);
     open_pcms(streams, &mut routes, &mut ways)?;
+    open_nodes(streams)?;
     for (id, (stream, way)) in streams.iter().zip(ways).enumerate() {
         let route = match (way, &stream.host) {
             (Some(route), _) => route,
@@ -162,6 +163,15 @@ fn open_pcms(
         .any(|stream| matches!(stream.host, StreamHost::Alsa(_)))
     {
         return Err(RunError::NotBuilt("alsa"));
+    }
+    Ok(())
+}
+
+/// Gives the nodes of PipeWire's graph to one host.
+fn open_nodes(streams: &[Stream]) -> Result<(), RunError> {
+    let is_node = |stream: &Stream| matches!(stream.host, StreamHost::PipeWire(_));
+    if streams.iter().any(is_node) {
+        return Err(RunError::NotBuilt("pipewire"));
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 use super::RunError;
 use crate::args::{Args, Controls, HostKind};
 use crate::description::{self, Description, Stream, StreamHost};
+use crate::graph_node::{GraphNode, OnCork};
 use crate::process::Process;
 use crate::wire::Direction;
 
@@ -25,6 +26,11 @@ pub fn describe(args: &Args) -> Result<Description, RunError> {
             let playback = args.playback_device.iter().cloned().map(StreamHost::Alsa);
             let capture = args.capture_device.iter().cloned().map(StreamHost::Alsa);
             listed(args, playback, capture)
+        }
+        HostKind::PipeWire => {
+            let nodes =
+                |direction| (0..args.devices).map(move |device| node(args, direction, device));
+            listed(args, nodes(Direction::Playback), nodes(Direction::Capture))
         }
     };
     if let Some((_, second)) = description::written_twice(&streams) {
@@ -56,50 +62,70 @@ pub fn process(args: &Args) -> Process {
 
 /// Refuses options that the chosen host would ignore.
 fn check(args: &Args) -> Result<(), RunError> {
-    let (name, alsa, file) = match args.host {
-        HostKind::Null => ("null", false, false),
-        HostKind::File => ("file", false, true),
-        HostKind::Loop => ("loop", false, false),
-        HostKind::Alsa => ("alsa", true, false),
+    let name = match args.host {
+        HostKind::Null => "null",
+        HostKind::File => "file",
+        HostKind::Loop => "loop",
+        HostKind::Alsa => "alsa",
+        HostKind::PipeWire => "pipewire",
     };
-    let listed = alsa || file;
+    let alsa = args.host == HostKind::Alsa;
+    let file = args.host == HostKind::File;
+    let graph = args.host == HostKind::PipeWire;
+    let node = &args.pipewire;
     let options = [
         ("--playback-device", !args.playback_device.is_empty(), alsa),
         ("--capture-device", !args.capture_device.is_empty(), alsa),
         ("--playback-file", !args.playback_file.is_empty(), file),
         ("--capture-file", !args.capture_file.is_empty(), file),
-        ("--devices", args.devices != 1, !listed),
+        ("--devices", args.devices != 1, !(alsa || file)),
+        ("--role", node.role.is_some(), graph),
+        ("--node-name", node.node_name.is_some(), graph),
+        ("--latency", node.latency.is_some(), graph),
+        ("--property", !node.property.is_empty(), graph),
+        ("--target", node.target.is_some(), graph),
+        ("--on-cork", node.on_cork != OnCork::Drain, graph),
     ];
-    let ignored = options
-        .into_iter()
-        .find(|(_, given, useful)| *given && !useful);
+    let ignored = options.iter().find(|(_, given, useful)| *given && !useful);
     if let Some((option, ..)) = ignored {
         return Err(RunError::Misplaced(option, name));
     }
-    let any = |names: [bool; 2]| names.contains(&true);
-    let no_file = file
-        && !any([
-            !args.playback_file.is_empty(),
-            !args.capture_file.is_empty(),
-        ]);
-    let no_pcm = alsa
-        && !any([
-            !args.playback_device.is_empty(),
-            !args.capture_device.is_empty(),
-        ]);
-    if no_file {
+    let [play_on, capture_from, play_to, capture, ..] = options.map(|(_, given, _)| given);
+    if file && !(play_to || capture) {
         return Err(RunError::Missing(
             name,
             "--playback-file, --capture-file or both",
         ));
     }
-    if no_pcm {
+    if alsa && !(play_on || capture_from) {
         return Err(RunError::Missing(
             name,
             "--playback-device, --capture-device or both",
         ));
     }
     Ok(())
+}
+
+/// The node of a device in PipeWire's graph.
+fn node(args: &Args, direction: Direction, device: u32) -> StreamHost {
+    let options = &args.pipewire;
+    let mut node = GraphNode {
+        role: options.role,
+        name: options.node_name.clone(),
+        latency: options.latency,
+        properties: options.property.clone(),
+        target: options.target.clone(),
+        on_cork: options.on_cork,
+    };
+    if direction == Direction::Capture {
+        // The target of sound is no source of it.
+        node.target = None;
+        if let Some(name) = &mut node.name {
+            name.push_str("-capture");
+        }
+    }
+    description::number_node(&mut node, device.saturating_add(1));
+    StreamHost::PipeWire(node)
 }
 
 /// Devices of both directions that need no name.

@@ -9,8 +9,12 @@
 mod args;
 #[path = "../../src/cpus.rs"]
 mod cpus;
+#[path = "../../src/graph_node.rs"]
+mod graph_node;
 #[path = "../../src/pcm_format.rs"]
 mod pcm_format;
+#[path = "../../src/role.rs"]
+mod role;
 
 use std::fs::File;
 use std::io::{Error, Write};
@@ -20,6 +24,8 @@ use clap::CommandFactory;
 
 /// The section on commands to a running device.
 const COMMANDS: &str = include_str!("../../src/command/manual.roff");
+/// The section on roles.
+const ROLES: &str = include_str!("../../src/role/manual.roff");
 /// The section on card files, and the file that it ends with.
 const CARD_FILES: &str = include_str!("../../src/card_file/manual.roff");
 const EXAMPLE: &str = include_str!("../../examples/cards/studio.toml");
@@ -34,7 +40,7 @@ fn main() -> std::io::Result<()> {
     let mut page = File::options().append(true).open(page)?;
     write!(
         page,
-        "{COMMANDS}{CARD_FILES}.PP\n.nf\n{}.fi\n",
+        "{COMMANDS}{ROLES}{CARD_FILES}.PP\n.nf\n{}.fi\n",
         literal(EXAMPLE)
     )
 }

@@ -76,7 +76,7 @@ fn a_command_line_that_makes_no_sense_is_explained() {
     );
     is_wrong_usage(
         &["--socket-path", "s", "--host", "tape"],
-        &["null", "file", "loop", "alsa"],
+        &["null", "file", "loop", "alsa", "pipewire"],
     );
     is_wrong_usage(&["--socket-path", "s", "--formats", "S17"], &["S17", "S16"]);
     is_wrong_usage(
@@ -119,6 +119,22 @@ fn capabilities_are_json_of_the_backend_conventions() {
     let printed: String = printed.split_whitespace().collect();
     assert_eq!(printed, r#"{"type":"sound","features":[]}"#);
     assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn a_role_that_would_bypass_the_policy_is_refused_with_the_list() {
+    let line = ["--socket-path", "s", "--host", "pipewire", "--role"];
+    let list = [
+        "Navigatoin",
+        "bypassed",
+        "Multimedia",
+        "Navigation",
+        "Emergency",
+    ];
+    is_wrong_usage(&[&line[..], &["Navigatoin"]].concat(), &list);
+    let line = ["--socket-path", "s", "--host", "pipewire", "--property"];
+    let words = ["media.role", "`role`"];
+    is_wrong_usage(&[&line[..], &["media.role=Made-Up"]].concat(), &words);
 }
 
 #[test]
