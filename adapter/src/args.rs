@@ -4,8 +4,10 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::device_type::DeviceType;
 use crate::driver::{DeviceName, uapi};
@@ -25,9 +27,12 @@ Examples:
     virtio-loopback run --name music -- vhost-user-sound --host null
   The same with a device process that listens on a socket:
     virtio-loopback run --name music --socket /run/music.sock
-  See what exists, and remove it:
+  What is wrong, and how to mend it:
+    virtio-loopback doctor
+  See what exists, watch it, and remove it:
     virtio-loopback list
     virtio-loopback status music
+    virtio-loopback status --watch
     virtio-loopback destroy music
 
 Exit status:
@@ -36,7 +41,10 @@ Exit status:
   2  the command line is wrong
 
 Environment:
-  RUST_LOG  what is logged to standard error: error, warn, info (default), debug";
+  RUST_LOG  what is logged to standard error: error, warn, info (default), debug
+  NO_COLOR  no colours on terminals
+
+With --json, every command says what it has to say, errors too, as JSON objects.";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -59,15 +67,36 @@ pub enum Command {
     Run(RunArgs),
     /// List the loopback devices
     List(OutputArgs),
-    /// Show one loopback device: state, driver, ALSA card, counters
+    /// Show how the loopback devices are, or one of them in detail
+    ///
+    /// Without NAME, a line for each stream of each device: state, role, level, rate, period,
+    /// delay, xruns (holes in the sound), kicks (notifications by the driver) and restarts (takeovers
+    /// of queues in use). What only the device process knows, it is asked on its command socket,
+    /// /run/virtio-loopback/NAME.commands or the same below $XDG_RUNTIME_DIR, where run and the
+    /// systemd units have it listen. With NAME, everything the kernel knows about the device.
     Status(StatusArgs),
     /// Remove a loopback device from the kernel
     ///
     /// The device goes when the last application has closed it.
     Destroy(DestroyArgs),
+    /// Print a script that completes this program's command line in a shell
+    Completions(CompletionsArgs),
     /// Used by run to start COMMAND
     #[command(name = crate::device_process::SUBCOMMAND, hide = true)]
     DeviceProcess(DeviceProcessArgs),
+}
+
+impl Command {
+    /// Whether messages are for programs, too.
+    pub fn json(&self) -> bool {
+        match self {
+            Self::Run(args) => args.output.json,
+            Self::List(output) => output.json,
+            Self::Status(args) => args.output.json,
+            Self::Destroy(args) => args.output.json,
+            Self::Completions(_) | Self::DeviceProcess(_) => false,
+        }
+    }
 }
 
 /// `run`
@@ -110,9 +139,14 @@ pub struct RunArgs {
     #[arg(value_parser = clap::value_parser!(u32).range(0..=i64::from(uapi::MAX_CONFIG)))]
     config_size: Option<u32>,
 
+    /// How to print.
+    #[command(flatten)]
+    output: LogArgs,
+
     /// Start the device process, with a connected socket: "{fd}" in its arguments becomes the
     /// number of the file descriptor; without any, --fd=N is appended. It is ended with this
-    /// program, and this program ends with it
+    /// program, and this program ends with it. VHOST_USER_COMMAND_SOCKET in its environment says
+    /// where it may take commands
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
@@ -144,11 +178,24 @@ pub struct OutputArgs {
     pub json: bool,
 }
 
+/// How to log.
+#[derive(Debug, Args)]
+pub struct LogArgs {
+    /// Log JSON for programs, one object a line, to standard error
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `status`
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// Name of the device
-    pub name: DeviceName,
+    /// Name of the device [default: all devices]
+    pub name: Option<DeviceName>,
+    /// Show it again every SECONDS, in place on a terminal (q ends it), else as a table or, with
+    /// --json, a line of JSON each time
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "0.5", value_parser = watch_period)]
+    pub watch: Option<Duration>,
     /// How to print.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -159,6 +206,16 @@ pub struct StatusArgs {
 pub struct DestroyArgs {
     /// Name of the device
     pub name: DeviceName,
+    /// How to print.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `completions`
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: Shell,
 }
 
 /// The hidden subcommand that becomes COMMAND.
@@ -175,6 +232,16 @@ fn queue_size(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(size) if DeviceType::is_queue_size(size) => Ok(size),
         _ => Err(format!("not a power of two up to {}", uapi::MAX_QUEUE_SIZE)),
+    }
+}
+
+/// Not so often that it would be work for the device process.
+fn watch_period(text: &str) -> Result<Duration, String> {
+    let wrong = || "not a number of seconds from 0.1 to 3600".to_owned();
+    let seconds: f64 = text.parse().map_err(|_| wrong())?;
+    match (0.1..=3600.0).contains(&seconds) {
+        true => Ok(Duration::from_secs_f64(seconds)),
+        false => Err(wrong()),
     }
 }
 
@@ -233,6 +300,33 @@ mod tests {
                      --config-size 4097,--device foo,--name a/b";
         for option in wrong.split(',') {
             assert!(with(option).is_err(), "{option}");
+        }
+    }
+
+    #[test]
+    fn a_watch_has_a_period_behind_an_equals_sign() {
+        let status = |words: &str| {
+            let words = ["virtio-loopback", "status"]
+                .into_iter()
+                .chain(words.split_whitespace());
+            match Cli::try_parse_from(words)?.command {
+                Command::Status(args) => Ok(args),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(status("").unwrap().watch, None);
+        let args = status("--watch music").unwrap();
+        assert_eq!(args.watch, Some(Duration::from_millis(500)));
+        assert_eq!(args.name.unwrap().as_str(), "music");
+        let args = status("--watch=2 --json").unwrap();
+        assert_eq!(args.watch, Some(Duration::from_secs(2)));
+        assert!(args.name.is_none() && args.output.json);
+        for wrong in ["0", "0.05", "3601", "x", "-1", "NaN", "inf"] {
+            let error: clap::Error = status(&format!("--watch={wrong}")).unwrap_err();
+            assert!(
+                error.to_string().contains("0.1 to 3600"),
+                "{wrong}: {error}"
+            );
         }
     }
 }

@@ -21,6 +21,7 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getppid};
 
+use crate::command_socket;
 use crate::signals::Signals;
 
 /// The running program, even if its file has been replaced.
@@ -70,13 +71,18 @@ pub struct DeviceProcess {
 impl DeviceProcess {
     /// Starts `command` with one end of a socket pair; returns the other end.
     ///
-    /// `program` is this program, see [`THIS_PROGRAM`]. Must be called by the main thread: the
+    /// `program` is this program, see [`THIS_PROGRAM`]; `command_socket` is where the device process
+    /// may take commands. Must be called by the main thread: the
     /// kernel sends the parent death signal when the *thread* that started the child ends.
     ///
     /// # Errors
     /// [`ProcessError::Socket`], [`ProcessError::Start`]. A COMMAND that cannot be started is
     /// seen by its exit status, and says why itself.
-    pub fn start(program: &Path, command: &[OsString]) -> Result<(Self, UnixStream), ProcessError> {
+    pub fn start(
+        program: &Path,
+        command: &[OsString],
+        command_socket: Option<&Path>,
+    ) -> Result<(Self, UnixStream), ProcessError> {
         let (ours, theirs) = UnixStream::pair().map_err(ProcessError::Socket)?;
         fcntl(theirs.as_fd(), FcntlArg::F_SETFD(FdFlag::empty()))
             .map_err(|errno| ProcessError::Socket(errno.into()))?;
@@ -86,6 +92,7 @@ impl DeviceProcess {
             .arg(std::process::id().to_string())
             .arg("--")
             .args(with_fd(command, theirs.as_raw_fd()))
+            .envs(command_socket.map(|path| (command_socket::VARIABLE, path)))
             .spawn()
             .map_err(ProcessError::Start)?;
         Ok((Self { child }, ours))

@@ -10,7 +10,10 @@
 
 pub mod args;
 pub mod backend;
+pub mod command_socket;
+pub mod completions;
 pub mod destroy;
+pub mod device_answer;
 pub mod device_process;
 pub mod device_type;
 pub mod driver;
@@ -20,3 +23,4 @@ pub mod memory;
 pub mod run;
 pub mod session;
 pub mod signals;
+pub mod watch;

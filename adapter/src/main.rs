@@ -10,20 +10,18 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use env_logger::Env;
-use virtio_loopback::args::{Cli, Command};
+use serde::Serialize;
+use serde_json::json;
+use virtio_loopback::args::{Cli, Command, OutputArgs, StatusArgs};
+use virtio_loopback::completions::completions;
 use virtio_loopback::destroy::{Destroyed, destroy};
-use virtio_loopback::{device_process, inspect, run};
+use virtio_loopback::{device_process, inspect, run, watch};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    env_logger::Builder::from_env(Env::default().default_filter_or("info"))
-        .format(|out, record| {
-            let level = record.level().as_str().to_lowercase();
-            writeln!(out, "virtio-loopback: {level}: {}", record.args())
-        })
-        .init();
+    start_log(cli.command.json());
     match dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -33,28 +31,34 @@ fn main() -> ExitCode {
     }
 }
 
+/// To standard error: lines for people, or JSON objects for programs.
+fn start_log(json: bool) {
+    env_logger::Builder::from_env(Env::default().default_filter_or("info"))
+        .format(move |out, record| {
+            let level = record.level().as_str().to_lowercase();
+            let message = record.args().to_string();
+            if json {
+                writeln!(out, "{}", json!({ "level": level, "message": message }))
+            } else {
+                writeln!(out, "virtio-loopback: {level}: {message}")
+            }
+        })
+        .init();
+}
+
 fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Run(args) => Ok(run::run(&args.into())?),
         Command::List(output) => {
             let reports = inspect::list()?;
-            let text = || inspect::list_table(&reports);
-            print(if output.json {
-                serde_json::to_string_pretty(&reports)?
-            } else {
-                text()
-            })
+            print_or_json(&output, &reports, || inspect::list_table(&reports))
         }
-        Command::Status(args) => {
-            let report = inspect::status(&args.name)?;
-            let text = || inspect::status_table(&report);
-            print(if args.output.json {
-                serde_json::to_string_pretty(&report)?
-            } else {
-                text()
-            })
-        }
+        Command::Status(args) => status(&args),
         Command::Destroy(args) => match destroy(&args.name)? {
+            Destroyed::Gone if args.output.json => {
+                let name = args.name.as_str();
+                print(&json!({ "name": name, "destroyed": true }).to_string())
+            }
             Destroyed::Gone => Ok(()),
             Destroyed::StillOpen => Err(format!(
                 "an application still has {} open; the device goes when that closes it",
@@ -62,13 +66,39 @@ fn dispatch(command: Command) -> Result<()> {
             )
             .into()),
         },
+        Command::Completions(args) => print(completions(args.shell).trim_end()),
         Command::DeviceProcess(args) => {
             Ok(device_process::become_command(args.parent, &args.command)?)
         }
     }
 }
 
-fn print(text: String) -> Result<()> {
+fn status(args: &StatusArgs) -> Result<()> {
+    let StatusArgs { name, output, .. } = args;
+    if let Some(period) = args.watch {
+        return Ok(watch::watch(name.as_ref(), period, output.json)?);
+    }
+    let reports = inspect::status(name.as_ref())?;
+    match (&reports[..], name) {
+        ([report], Some(_)) => print_or_json(output, report, || inspect::status_table(report)),
+        _ => print_or_json(output, &reports, || {
+            watch::text(&reports, watch::look_of_output())
+        }),
+    }
+}
+
+fn print_or_json(
+    output: &OutputArgs,
+    value: &impl Serialize,
+    text: impl FnOnce() -> String,
+) -> Result<()> {
+    match output.json {
+        true => print(&serde_json::to_string_pretty(value)?),
+        false => print(&text()),
+    }
+}
+
+fn print(text: &str) -> Result<()> {
     match writeln!(io::stdout(), "{text}") {
         // Whoever reads has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use virtio_bindings::virtio_ids::VIRTIO_ID_SOUND;
 
 use crate::backend::{ANSWER_LIMIT, Backend};
+use crate::command_socket;
 use crate::destroy::{Destroyed, destroy};
 use crate::device_process::{DeviceProcess, THIS_PROGRAM};
 use crate::device_type::DeviceType;
@@ -113,7 +114,9 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn with_command(&mut self, command: &[OsString]) -> Result<(), RunError> {
-        let (mut process, socket) = DeviceProcess::start(Path::new(THIS_PROGRAM), command)?;
+        let commands = command_socket::of_new_process(&self.options.name);
+        let program = Path::new(THIS_PROGRAM);
+        let (mut process, socket) = DeviceProcess::start(program, command, commands.as_deref())?;
         log::debug!("started the device process {}", process.id());
         let served = self.serve(socket, Some(&mut process));
         let time = match &served {

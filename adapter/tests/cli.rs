@@ -42,10 +42,11 @@ fn without_the_module_every_command_says_how_to_load_it() {
         eprintln!("not tested: the module is loaded here");
         return;
     }
-    let commands: [&[&str]; 6] = [
+    let commands: [&[&str]; 7] = [
         &["list"],
-        &["list", "--json"],
+        &["status"],
         &["status", "music"],
+        &["status", "--watch"],
         &["destroy", "music"],
         &["run", "--name", "music", "--socket", "/nonexistent"],
         &["run", "--name", "music", "--", "/nonexistent"],
@@ -62,6 +63,60 @@ fn without_the_module_every_command_says_how_to_load_it() {
         assert!(text.contains("modprobe virtio_loopback"), "{text}");
         assert!(output.stdout.is_empty(), "{arguments:?}");
     }
+}
+
+#[test]
+fn with_json_errors_are_json_too() {
+    if Path::new(CONTROL_PATH).exists() {
+        eprintln!("not tested: the module is loaded here");
+        return;
+    }
+    let commands: [&[&str]; 5] = [
+        &["list", "--json"],
+        &["status", "--json"],
+        &["status", "music", "--json", "--watch"],
+        &["destroy", "music", "--json"],
+        &[
+            "run",
+            "--json",
+            "--name",
+            "music",
+            "--socket",
+            "/nonexistent",
+        ],
+    ];
+    for arguments in commands {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let line: serde_json::Value = serde_json::from_str(&stderr(&output)).unwrap();
+        assert_eq!(line["level"], "error", "{arguments:?}");
+        let message = line["message"].as_str().unwrap();
+        assert!(message.contains("modprobe virtio_loopback"), "{message}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn bash_completes_a_word() {
+    let completed = |words: [&str; 3]| {
+        let [program, before, word] = words;
+        let script = format!(
+            "source <({PROGRAM} completions bash); COMP_WORDS=({program} {before} {word}); \
+             COMP_CWORD=2; function=$(complete -p {program} | sed 's/.*-F \\([^ ]*\\).*/\\1/'); \
+             $function {program} {word} {before}; echo \"${{COMPREPLY[@]}}\""
+        );
+        let output = Command::new("bash").args(["-c", &script]).output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    assert_eq!(
+        completed(["virtio-loopback", "status", "--wa"]),
+        "--watch\n"
+    );
+    assert_eq!(
+        completed(["virtio-loopback", "run", "--queue-"]),
+        "--queue-size\n"
+    );
+    assert_eq!(run(&["completions", "toaster"]).status.code(), Some(2));
 }
 
 #[test]
@@ -110,13 +165,26 @@ fn a_command_gets_the_connected_socket() {
     // bash: dash knows no descriptors above 9.
     let script = "printf %s \"$0\" >&{fd}".to_owned();
     let command = ["bash".into(), "-c".into(), script.into(), "hello".into()];
-    let (mut process, mut socket) = DeviceProcess::start(Path::new(PROGRAM), &command).unwrap();
+    let (mut process, mut socket) =
+        DeviceProcess::start(Path::new(PROGRAM), &command, None).unwrap();
     let mut text = String::new();
     socket.read_to_string(&mut text).unwrap();
     assert_eq!(text, "hello");
     let signals = Signals::register().unwrap();
     let status = process.wait(&signals, Duration::from_secs(20)).unwrap();
     assert_eq!(status.unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_command_is_told_where_to_take_commands() {
+    let script = "printf %s \"$VHOST_USER_COMMAND_SOCKET\" >&{fd}";
+    let command = ["bash".into(), "-c".into(), script.into()];
+    let path = Path::new("/run/virtio-loopback/music.commands");
+    let start = |socket| DeviceProcess::start(Path::new(PROGRAM), &command, socket).unwrap();
+    let (_process, mut socket) = start(Some(path));
+    let mut text = String::new();
+    socket.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "/run/virtio-loopback/music.commands");
 }
 
 #[test]
@@ -128,7 +196,8 @@ fn a_command_is_ended_and_killed_if_it_does_not_end() {
             "-c".into(),
             format!("{script}; : {{fd}}").into(),
         ];
-        let (process, mut socket) = DeviceProcess::start(Path::new(PROGRAM), &command).unwrap();
+        let (process, mut socket) =
+            DeviceProcess::start(Path::new(PROGRAM), &command, None).unwrap();
         socket.read_exact(&mut [0]).unwrap();
         process
     };

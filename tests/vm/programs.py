@@ -65,14 +65,14 @@ class Program:
         while cls.alive:
             cls.alive.pop().kill()
 
-    def __init__(self, *command, stdin=subprocess.DEVNULL):
+    def __init__(self, *command, stdin=subprocess.DEVNULL, stdout=None):
         self.command = [str(word) for word in command]
         self._log = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             self.command,
             stdin=stdin,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
+            stdout=self._log if stdout is None else stdout,
+            stderr=self._log,
             **place(self.command[0]),
         )
         self.pid = self._process.pid

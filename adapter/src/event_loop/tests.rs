@@ -124,7 +124,7 @@ fn the_end_of_the_command_ends_it() {
     let signals = Signals::register().unwrap();
     // Ends by itself, whatever its arguments are.
     let (mut process, _socket) =
-        DeviceProcess::start(Path::new("/bin/false"), &["ignored".into()]).unwrap();
+        DeviceProcess::start(Path::new("/bin/false"), &["ignored".into()], None).unwrap();
     let mut event_loop = EventLoop::new(&mut session, &signals, Some(&mut process), String::new());
     match event_loop.run().unwrap() {
         Ending::CommandEnded(status) => assert_eq!(status.code(), Some(1)),
