@@ -241,6 +241,9 @@ mod tests {
             }
         };
         assert!(matches!(error, AskError::Silent), "{error}");
+        drop((listener, waiting));
+        let error = connect_at_once(&path).unwrap_err();
+        assert!(matches!(error, AskError::Nobody), "{error}");
         assert!(
             DeviceAnswer::ask(root.path(), "music").is_none(),
             "no socket"
