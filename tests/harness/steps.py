@@ -25,6 +25,7 @@ MAIN_KERNEL = "6.12"  # `make test` boots this one
 TEST_KERNELS = ["6.1", "7.2"]  # `make test-kernels` boots these
 VM_SECONDS = 2400
 JUDGES = "get the kernel's own tests of sound cards"
+SOUND_SERVERS = "get PipeWire and WirePlumber, two versions"
 
 PYTEST_CLOSING = r"^(=+ .*\b(passed|failed|error|errors|skipped)\b.* =+|(FAILED|ERROR) \S+::.*)$"
 ENVIRONMENT = {"CARGO_TERM_COLOR": "never", "CARGO_TERM_PROGRESS_WHEN": "never", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -124,6 +125,7 @@ def build_steps():
                alone="cargo release", kinds=both)
     yield Step(f"build the driver for {MAIN_KERNEL}", modules(MAIN_KERNEL), kinds=("all",))
     yield Step(JUDGES, [[str(HARNESS / "kernels"), "selftests", "6.12"]], kinds=("all",))
+    yield Step(SOUND_SERVERS, [[str(HARNESS / "sound-servers"), "0.5", "0.4"]], kinds=("all",))
 
 
 def virtual_machine_step(kernel, selection, kinds, *needs):
@@ -248,7 +250,7 @@ def rust_steps():
 def plan(what, only):
     """The steps for `what` whose names contain `only`, with the steps those need."""
     chosen = list(build_steps())
-    chosen.append(virtual_machine_step(MAIN_KERNEL, [], ("all",), JUDGES))
+    chosen.append(virtual_machine_step(MAIN_KERNEL, [], ("all",), JUDGES, SOUND_SERVERS))
     chosen.append(qemu_step())
     chosen.append(benchmark_step())
     if what == "kernels":

@@ -33,8 +33,9 @@ def path_of(name):
     return str(FOLDER / name)
 
 
-def wait_until(condition, what, seconds=10.0):
-    """Waits for something that has to come; returns what `condition` returned."""
+def wait_until(condition, what, seconds=10.0, pause=0.01):
+    """Waits for something that has to come; returns what `condition` returned. Between two looks
+    is a pause, which should be longer where a look is long."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
@@ -42,13 +43,13 @@ def wait_until(condition, what, seconds=10.0):
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"{what}: not after {seconds:g} s")
-        time.sleep(0.01)
+        time.sleep(pause)
 
 
 def run(*command, check=True, timeout=30, **keywords):
     """Runs a program to its end; its output is text. More keywords are those of subprocess."""
     command = [str(word) for word in command]
-    keywords |= {"stdin": subprocess.DEVNULL, **place(command[0])}
+    keywords = {"stdin": subprocess.DEVNULL, **place(command[0]), **keywords}
     result = subprocess.run(command, capture_output=True, text=True, timeout=timeout, **keywords)
     if check and result.returncode:
         raise AssertionError(f"{' '.join(command)}: exit status {result.returncode}\n{result.stderr}")
@@ -56,7 +57,7 @@ def run(*command, check=True, timeout=30, **keywords):
 
 
 class Program:
-    """A process in the background, whose output is kept."""
+    """A process in the background, whose output is kept. Keywords are those of subprocess."""
 
     alive = []  # those of the test that runs
 
@@ -65,15 +66,13 @@ class Program:
         while cls.alive:
             cls.alive.pop().kill()
 
-    def __init__(self, *command, stdin=subprocess.DEVNULL, stdout=None):
+    def __init__(self, *command, stdin=subprocess.DEVNULL, **keywords):
         self.command = [str(word) for word in command]
         self._log = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             self.command,
             stdin=stdin,
-            stdout=self._log if stdout is None else stdout,
-            stderr=self._log,
-            **place(self.command[0]),
+            **{"stdout": self._log, "stderr": self._log, **place(self.command[0]), **keywords},
         )
         self.pid = self._process.pid
         self.alive.append(self)
