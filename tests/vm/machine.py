@@ -9,6 +9,7 @@ import subprocess
 import guest_memory
 import programs
 import real_card
+from foreign_card import ForeignCard
 
 MODULE = "virtio_loopback"
 DRIVER = pathlib.Path(__file__).parents[2] / "kernel-driver"
@@ -23,6 +24,7 @@ def prepare():
     folder = pathlib.Path("/run/modprobe.d")
     folder.mkdir(exist_ok=True)
     shutil.copy(OPTIONS, folder / "virtio-loopback.conf")
+    ForeignCard.put_away()
     programs.run("modprobe", "-a", "virtio", "virtio_ring", "virtio_snd")
     real_card.load()
     load_module()
