@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from foreign_card import ForeignCard
 from programs import wait_until
-from sound_server import EXAMPLES, VERSIONS, SoundServer
+from wireplumber import EXAMPLES, VERSIONS, WirePlumber
 
 # Of the virtio cards, the name of ours begins with that of its device.
 OURS = "VirtIO SoundCard at {}/"
@@ -19,7 +19,7 @@ RULES = pathlib.Path("/run/udev/rules.d")
 @pytest.fixture(params=VERSIONS)
 def server(make_card, request):
     """The servers, which end before the cards that they may have open."""
-    server = SoundServer(request.param)
+    server = WirePlumber(request.param)
     yield server
     if getattr(request.node, "call_failed", True):
         print(server.report())

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 """PipeWire and WirePlumber, as one Debian release has them, in a root of their own in the guest's memory.
 
-    server = SoundServer("0.5")
+    server = WirePlumber("0.5")
     server.start(EXAMPLES / "0.5")      # clients: server.environment
     server.cards()                      # the cards that WirePlumber has taken
     server.stop()
@@ -24,7 +24,7 @@ SHARED = ["dev", "proc", "sys", "run", "tmp"]
 FILES = ["/etc/passwd", "/etc/group", "/etc/nsswitch.conf"]
 
 
-class SoundServer:
+class WirePlumber:
     """`version` is WirePlumber's; its PipeWire is that of the same release."""
 
     def __init__(self, version):
