@@ -13,6 +13,8 @@ pub mod file;
 pub mod loopback;
 pub mod mixer;
 pub mod null;
+#[cfg(feature = "pipewire")]
+pub mod pipewire;
 pub mod routes;
 pub mod wav;
 
@@ -49,6 +51,14 @@ pub enum HostError {
     #[cfg(feature = "alsa")]
     #[error("cannot start the thread that opens sound cards: {0}")]
     Thread(#[source] std::io::Error),
+    /// There is no thread to speak with a server.
+    #[cfg(feature = "pipewire")]
+    #[error("cannot start the thread that speaks with PipeWire: {0}")]
+    ServerThread(#[source] std::io::Error),
+    /// There is no PipeWire server, or it does not have the stream.
+    #[cfg(feature = "pipewire")]
+    #[error(transparent)]
+    PipeWire(PipeWireError),
     /// An ALSA device cannot be used.
     #[cfg(feature = "alsa")]
     #[error(
@@ -62,6 +72,15 @@ pub enum HostError {
         /// What ALSA said.
         source: ::alsa::Error,
     },
+}
+
+/// What is wrong with a PipeWire server, or with a stream there.
+#[cfg(feature = "pipewire")]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("PipeWire: {what}; the stream goes on in silence until it can be used")]
+pub struct PipeWireError {
+    /// What the server or the library said.
+    pub what: String,
 }
 
 /// How far a stream is.

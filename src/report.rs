@@ -141,7 +141,7 @@ pub fn write_log(reports: Reports, labels: &[String]) {
             }
             Report::Failed(stream, error) => log::error!("{}: {error}", label(stream)),
             Report::Returned(stream) => {
-                log::warn!("{}: its sound card is back", label(stream));
+                log::warn!("{}: what it uses is back", label(stream));
             }
             Report::RingLost(queue, error) => {
                 log::error!("queue {queue} is not served any more: {error}");

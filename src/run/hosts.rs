@@ -30,7 +30,7 @@ pub fn open(description: &Description) -> Result<Routes, RunError> {
     };
     open_cables(streams, &mut routes, &mut ways);
     open_pcms(streams, &mut routes, &mut ways)?;
-    open_nodes(streams)?;
+    open_nodes(streams, &mut routes, &mut ways)?;
     for (id, (stream, way)) in streams.iter().zip(ways).enumerate() {
         let route = match (way, &stream.host) {
             (Some(route), _) => route,
@@ -168,7 +168,48 @@ fn open_pcms(
 }
 
 /// Gives the nodes of PipeWire's graph to one host.
-fn open_nodes(streams: &[Stream]) -> Result<(), RunError> {
+#[cfg(feature = "pipewire")]
+fn open_nodes(
+    streams: &[Stream],
+    routes: &mut Routes,
+    ways: &mut [Option<Route>],
+) -> Result<(), RunError> {
+    let nodes = || {
+        let streams = streams.iter().enumerate();
+        streams.filter_map(|(id, stream)| match &stream.host {
+            StreamHost::PipeWire(node) => Some((id, node, stream)),
+            _ => None,
+        })
+    };
+    if nodes().next().is_none() {
+        return Ok(());
+    }
+    for (id, node, stream) in nodes() {
+        if let Some(target) = &node.target {
+            log::warn!(
+                "{}: target {target} leads it past the server's policy: its role has no effect",
+                stream.label(id)
+            );
+        }
+    }
+    let host = routes.add_host(Box::new(crate::audio::pipewire::PipeWire::new(nodes())?));
+    for (place, (id, ..)) in nodes().enumerate() {
+        if let Some(way) = ways.get_mut(id) {
+            *way = Some(Route {
+                host,
+                stream: place,
+            });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "pipewire"))]
+fn open_nodes(
+    streams: &[Stream],
+    _routes: &mut Routes,
+    _ways: &mut [Option<Route>],
+) -> Result<(), RunError> {
     let is_node = |stream: &Stream| matches!(stream.host, StreamHost::PipeWire(_));
     if streams.iter().any(is_node) {
         return Err(RunError::NotBuilt("pipewire"));

@@ -13,7 +13,7 @@ from wave_compare import compare
 
 DRIVER = pathlib.Path("/sys/bus/platform/drivers/snd_aloop")
 GONE = "goes on in silence until it can be used"
-BACK = "its sound card is back"
+BACK = "what it uses is back"
 
 
 @pytest.fixture

@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The audio thread's end of a stream in the graph: keeps the ring filled, or empties it, and knows
+//! from the meter where the stream is.
+
+use std::sync::Arc;
+
+use rtrb::{Consumer, Producer};
+
+use super::meter::{Meter, Status};
+use super::pace::{Pace, time};
+use crate::audio::{Nanos, Progress};
+use crate::stream::Params;
+
+/// How long after a cycle was expected a look is taken all the same.
+const LATE: Nanos = 5_000_000;
+/// How long before a cycle a driver that had less than what was asked for is looked at once more.
+const NEARLY: Nanos = 1_000_000;
+/// The meter is not asked again sooner.
+const SHORTEST_SLEEP: Nanos = 500_000;
+/// How often a stream that stands is looked at.
+const STANDING: Nanos = 500_000_000;
+
+/// The ring's end.
+pub enum Ring {
+    /// To be filled.
+    Playback(Producer<u8>),
+    /// To be emptied.
+    Capture(Consumer<u8>),
+}
+
+/// A stream in the graph.
+pub struct Line {
+    meter: Arc<Meter>,
+    ring: Ring,
+    pace: Pace,
+    rate: u64,
+    frame_bytes: usize,
+    /// Frames put into the ring, or taken out, ever.
+    moved: u64,
+    /// Position of the stream, and the count that belongs to it.
+    origin: (u64, u64),
+    /// The position that was last told; it never goes back.
+    told: u64,
+    /// START has come, and the first frames have not.
+    starting: bool,
+    going: bool,
+    /// The graph lets the stream wait.
+    standing: bool,
+    /// The driver had less than what was asked for.
+    short: bool,
+    /// The count at which the graph wakes this thread.
+    awaited: u64,
+    /// Since when a first cycle is waited for.
+    since: Nanos,
+    /// Cycles have come since then.
+    flowing: bool,
+}
+
+impl Line {
+    /// An end that is halted, at position 0.
+    pub fn new(meter: Arc<Meter>, ring: Ring, pace: Pace, params: &Params) -> Self {
+        Self {
+            meter,
+            ring,
+            pace,
+            rate: u64::from(params.rate),
+            frame_bytes: params.frame_bytes() as usize,
+            moved: 0,
+            origin: (0, 0),
+            told: 0,
+            starting: false,
+            going: false,
+            standing: false,
+            short: false,
+            awaited: u64::MAX,
+            since: 0,
+            flowing: false,
+        }
+    }
+
+    fn position_of(&self, count: u64) -> u64 {
+        let (position, at) = self.origin;
+        position.saturating_add(count.saturating_sub(at))
+    }
+
+    fn count_of(&self, position: u64) -> u64 {
+        let (start, at) = self.origin;
+        at.saturating_add(position.saturating_sub(start))
+    }
+
+    /// The count, as the stream sees it: what is void counts as taken.
+    fn count(&self) -> u64 {
+        self.meter.count().max(self.origin.1)
+    }
+
+    /// Position of the next frame to be written or read.
+    pub fn cursor(&self) -> u64 {
+        self.position_of(self.moved)
+    }
+
+    /// The halted stream goes on from `position`; nothing that is in the ring belongs to it.
+    pub fn place(&mut self, position: u64) {
+        if let Ring::Capture(ring) = &mut self.ring {
+            // What the graph counted and is still putting in is skipped when it is there.
+            self.moved = discard(ring, self.moved, self.meter.count(), self.frame_bytes);
+            self.origin = (position, self.meter.count());
+        } else {
+            self.origin = (position, self.moved);
+        }
+        self.told = position;
+    }
+
+    /// Lets the graph take frames, as soon as the first have been written or there are none to be had, or
+    /// bring them.
+    pub fn start(&mut self, now: Nanos) {
+        self.forget_cycles(now);
+        self.meter.set_alarm(0);
+        self.starting = true;
+        if let Ring::Capture(_) = self.ring {
+            self.go();
+        }
+    }
+
+    fn go(&mut self) {
+        if std::mem::take(&mut self.starting) {
+            self.going = true;
+            self.meter.take_missing();
+            self.meter.go(self.origin.1);
+        }
+    }
+
+    /// Halts the graph's hand at once. Returns the position, at which the stream can go on.
+    pub fn halt(&mut self) -> u64 {
+        let count = self.meter.halt().max(self.origin.1);
+        self.going = false;
+        self.starting = false;
+        self.standing = false;
+        self.meter.set_alarm(u64::MAX);
+        let passed = match self.ring {
+            Ring::Playback(_) => count.max(self.count_of(self.told)).min(self.moved),
+            Ring::Capture(_) => self.moved,
+        };
+        let position = self.position_of(passed);
+        self.place(position);
+        position
+    }
+
+    /// The halted stream does without the graph for now, and asks to be told when it is back.
+    pub fn listen(&mut self, now: Nanos) {
+        self.forget_cycles(now);
+        self.meter.set_alarm(0);
+    }
+
+    /// Whether the graph has come since the stream does without it.
+    pub fn is_back(&self, now: Nanos) -> bool {
+        let cycle = self.meter.cycle();
+        self.meter.status() == Status::Streaming
+            && cycle.at > self.since
+            && now.saturating_sub(cycle.at) < self.pace.patience(&cycle)
+    }
+
+    /// Whether the graph stands: it has told so, or has not come for longer than can be waited for.
+    pub fn stands(&mut self, now: Nanos) -> bool {
+        let cycle = self.meter.cycle();
+        self.flowing |= cycle.at > self.since;
+        let told = self.flowing && self.meter.status() == Status::Paused;
+        self.standing = told || now >= self.deadline();
+        self.standing
+    }
+
+    /// From now on, only cycles to come count as its coming.
+    fn forget_cycles(&mut self, now: Nanos) {
+        self.since = now;
+        self.flowing = false;
+    }
+
+    /// When the graph has to have come; `None` where nothing waits for it.
+    pub fn upkeep(&self) -> Option<Nanos> {
+        let dry = self.short && self.count() >= self.moved;
+        (self.going && !self.standing && !dry).then(|| self.deadline())
+    }
+
+    fn deadline(&self) -> Nanos {
+        let cycle = self.meter.cycle();
+        let last = cycle.at.max(self.since);
+        last.saturating_add(self.pace.patience(&cycle))
+    }
+
+    /// Where the stream is, and what the graph wants.
+    pub fn progress(&mut self, now: Nanos) -> Progress {
+        self.short = false;
+        self.skip_debt();
+        let cycle = self.meter.cycle();
+        let count = self.count();
+        let smooth = self.pace.position(count, &cycle, now);
+        let passed = smooth.max(self.count_of(self.told));
+        let (passed, ready) = match &self.ring {
+            Ring::Playback(_) => {
+                let held = self.moved.saturating_sub(count);
+                let ready = self.pace.target(&cycle).saturating_sub(held);
+                (passed.min(self.moved), ready)
+            }
+            Ring::Capture(ring) => {
+                let there = self.moved + (ring.slots() / self.frame_bytes) as u64;
+                let passed = passed.min(there).max(self.moved);
+                let own = self.moved >= self.origin.1;
+                (passed, if own { passed - self.moved } else { 0 })
+            }
+        };
+        self.told = self.position_of(passed).max(self.told);
+        Progress {
+            position: self.told,
+            ready,
+            latency: self.pace.latency(passed, count, &cycle, now),
+        }
+    }
+
+    /// Captured frames that came while the stream was halted are not its own.
+    fn skip_debt(&mut self) {
+        if let Ring::Capture(ring) = &mut self.ring
+            && self.moved < self.origin.1
+        {
+            self.moved = discard(ring, self.moved, self.origin.1, self.frame_bytes);
+        }
+    }
+
+    /// Copies up to `frames` frames into the ring.
+    pub fn write(&mut self, frames: u64, fill: &mut dyn FnMut(&mut [u8])) -> u64 {
+        let Ring::Playback(ring) = &mut self.ring else {
+            return 0;
+        };
+        let room = (ring.slots() / self.frame_bytes) as u64;
+        let frames = frames.min(room);
+        let Ok(mut chunk) = ring.write_chunk(frames as usize * self.frame_bytes) else {
+            return 0;
+        };
+        let (first, second) = chunk.as_mut_slices();
+        for part in [first, second] {
+            if !part.is_empty() {
+                fill(part);
+            }
+        }
+        chunk.commit_all();
+        self.moved += frames;
+        self.go();
+        frames
+    }
+
+    /// Copies up to `frames` frames out of the ring.
+    pub fn read(&mut self, frames: u64, drain: &mut dyn FnMut(&[u8])) -> u64 {
+        let Ring::Capture(ring) = &mut self.ring else {
+            return 0;
+        };
+        let there = (ring.slots() / self.frame_bytes) as u64;
+        let frames = frames.min(there);
+        let Ok(chunk) = ring.read_chunk(frames as usize * self.frame_bytes) else {
+            return 0;
+        };
+        let (first, second) = chunk.as_slices();
+        for part in [first, second] {
+            if !part.is_empty() {
+                drain(part);
+            }
+        }
+        chunk.commit_all();
+        self.moved += frames;
+        frames
+    }
+
+    /// The driver has no more frames, or no room. Returns the frames that the graph did without, or that
+    /// were lost, since the last call.
+    pub fn starve(&mut self) -> u64 {
+        self.go();
+        self.short = true;
+        self.meter.take_missing()
+    }
+
+    /// The next wake-up is wanted when the stream has passed `position`, or the ring is low.
+    pub fn expect(&mut self, position: u64) {
+        let mut count = self.count_of(position);
+        if self.standing {
+            count = 0;
+        } else if matches!(self.ring, Ring::Playback(_)) && !self.short {
+            let low = self.pace.low(&self.meter.cycle());
+            count = count.min((self.moved + 1).saturating_sub(low));
+        }
+        self.meter.set_alarm(count);
+        self.awaited = count;
+    }
+
+    /// When `position` is expected to be passed.
+    pub fn when(&self, position: u64, now: Nanos) -> Nanos {
+        if !self.going || self.standing {
+            return now.saturating_add(STANDING);
+        }
+        let count = self.count();
+        if count >= self.awaited {
+            // The graph came while the alarm was set.
+            return now.saturating_add(1);
+        }
+        let cycle = self.meter.cycle();
+        let wanted = self.count_of(position);
+        let mut due = self.pace.when(wanted, count, &cycle).unwrap_or_else(|| {
+            let cycles = wanted.saturating_sub(count).div_ceil(cycle.frames.max(1));
+            let run = time(cycles.max(1).saturating_mul(cycle.frames), self.rate);
+            cycle
+                .at
+                .max(self.since)
+                .saturating_add(run)
+                .saturating_add(LATE)
+        });
+        let next = cycle.at.saturating_add(time(cycle.frames, self.rate));
+        let nearly = next.saturating_sub(NEARLY);
+        if self.short && matches!(self.ring, Ring::Playback(_)) && nearly > now {
+            due = due.min(nearly);
+        }
+        due.max(now.saturating_add(SHORTEST_SLEEP))
+    }
+}
+
+/// Takes frames before `end` out of the ring, as far as they are there; returns how far that is.
+fn discard(ring: &mut Consumer<u8>, moved: u64, end: u64, frame_bytes: usize) -> u64 {
+    let frames = end.saturating_sub(moved);
+    let there = (ring.slots() / frame_bytes) as u64;
+    let frames = frames.min(there);
+    if let Ok(chunk) = ring.read_chunk(frames as usize * frame_bytes) {
+        chunk.commit_all();
+    }
+    moved + frames
+}

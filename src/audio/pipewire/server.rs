@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Speaks with the server, in a thread of its own: connects, asks for nodes and gives them back. A
+//! server that is missing is tried again while a stream wants it.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use pipewire::context::ContextRc;
+use pipewire::core::{CoreRc, Listener, PW_ID_CORE};
+use pipewire::loop_::Timeout;
+use pipewire::main_loop::MainLoopRc;
+use pipewire::properties::properties;
+use pipewire::spa::support::system::IoFlags;
+use rtrb::{Consumer, Producer, RingBuffer};
+
+use super::line::Line;
+use super::node::{Node, Wish};
+use crate::audio::{HostError, PipeWireError};
+use crate::stream::Params;
+
+/// Between two attempts, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long the program waits for the first attempt's outcome, before it says that there is none.
+const FIRST_WORD: Duration = Duration::from_secs(2);
+/// Orders of a stream that may wait.
+const ORDERS_PER_STREAM: usize = 16;
+
+enum Order {
+    Open {
+        stream: usize,
+        ticket: u32,
+        params: Params,
+    },
+    Close(usize, Option<Box<Line>>),
+    Bury(Box<Line>),
+}
+
+/// What became of an order to open. After an error the thread goes on trying, and tells when the
+/// stream is there under the same ticket.
+pub struct News {
+    /// The stream that it is for.
+    pub stream: usize,
+    /// The order's number.
+    pub ticket: u32,
+    /// The stream's end in the graph.
+    pub result: Result<Box<Line>, HostError>,
+}
+
+/// The audio thread's end: nothing here waits.
+pub struct Server {
+    orders: Producer<Order>,
+    wake: Arc<EventFd>,
+    news: Consumer<News>,
+    bell: Arc<EventFd>,
+    ticket: u32,
+}
+
+impl Server {
+    /// Starts the thread, and waits for the outcome of its first attempt to find a server: what it
+    /// complains about is returned.
+    ///
+    /// # Errors
+    /// The system gives no eventfd or no thread.
+    pub fn start(wishes: Vec<Wish>) -> io::Result<(Self, Option<PipeWireError>)> {
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        let bell = Arc::new(EventFd::from_value_and_flags(0, flags)?);
+        let wake = Arc::new(EventFd::from_value_and_flags(0, flags)?);
+        let room = ORDERS_PER_STREAM * wishes.len();
+        let (orders, received) = RingBuffer::new(room);
+        let (told, news) = RingBuffer::new(room);
+        let (first, word) = sync_channel(1);
+        let ends = (received, told, Arc::clone(&bell), Arc::clone(&wake));
+        std::thread::Builder::new()
+            .name("pipewire".to_owned())
+            .spawn(move || run(wishes, ends, &first))?;
+        let missing = word.recv_timeout(FIRST_WORD).unwrap_or_else(|_| {
+            let what = "the server does not answer".to_owned();
+            Some(PipeWireError { what })
+        });
+        let server = Self {
+            orders,
+            wake,
+            news,
+            bell,
+            ticket: 0,
+        };
+        Ok((server, missing))
+    }
+
+    /// Asks for a place in the graph; news with this ticket will come. An earlier order for the stream
+    /// is void.
+    pub fn open(&mut self, stream: usize, params: &Params) -> u32 {
+        self.ticket = self.ticket.wrapping_add(1);
+        self.order(Order::Open {
+            stream,
+            ticket: self.ticket,
+            params: *params,
+        });
+        self.ticket
+    }
+
+    /// The stream needs no place in the graph any more.
+    pub fn close(&mut self, stream: usize, line: Option<Box<Line>>) {
+        self.order(Order::Close(stream, line));
+    }
+
+    /// Has an end freed that is of no use any more.
+    pub fn bury(&mut self, line: Box<Line>) {
+        self.order(Order::Bury(line));
+    }
+
+    fn order(&mut self, order: Order) {
+        // The queue is full only where a driver changes its mind many times within a moment; the next
+        // PREPARE or START orders anew.
+        let _ = self.orders.push(order);
+        let _ = self.wake.write(1);
+    }
+
+    /// Readable when there are news, or a stream wants to be looked at.
+    pub fn alarm(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+
+    /// Takes note of the alarm: what it is about is looked at after this.
+    pub fn quiet(&self) {
+        let _ = self.bell.read();
+    }
+
+    /// The next news.
+    pub fn news(&mut self) -> Option<News> {
+        self.news.pop().ok()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The queue closes with this; the thread looks at it when it is woken.
+        let (closed, _) = RingBuffer::new(0);
+        self.orders = closed;
+        let _ = self.wake.write(1);
+    }
+}
+
+type Ends = (Consumer<Order>, Producer<News>, Arc<EventFd>, Arc<EventFd>);
+
+/// A stream that wants a place in the graph, or has one.
+#[derive(Default)]
+struct Task {
+    wanted: Option<(u32, Params)>,
+    node: Option<Node>,
+    /// Until the server has the node.
+    line: Option<Box<Line>>,
+    /// The audio thread has been told that it is missing.
+    told: bool,
+}
+
+/// A connection to a server.
+struct Connection {
+    core: CoreRc,
+    _listener: Listener,
+    /// What went wrong with it.
+    failed: Rc<RefCell<Option<String>>>,
+}
+
+struct Work {
+    wishes: Vec<Wish>,
+    // Before the connection: a node belongs to one.
+    tasks: Vec<Task>,
+    connection: Option<Connection>,
+    context: ContextRc,
+    news: Producer<News>,
+    bell: Arc<EventFd>,
+    pause: Duration,
+    due: Option<Instant>,
+}
+
+/// The thread: ends when the audio thread's end is gone.
+fn run(wishes: Vec<Wish>, ends: Ends, first: &SyncSender<Option<PipeWireError>>) {
+    let (mut orders, news, bell, wake) = ends;
+    let made = MainLoopRc::new(None).and_then(|main| Ok((context(&main)?, main)));
+    let (context, main) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            let what = format!("the library cannot be used: {error}");
+            let _ = first.send(Some(PipeWireError { what }));
+            return;
+        }
+    };
+    let woken = main
+        .loop_()
+        .add_io(Fd(Arc::clone(&wake)), IoFlags::IN, |wake| {
+            let _ = wake.0.read();
+        });
+    let mut work = Work {
+        tasks: wishes.iter().map(|_| Task::default()).collect(),
+        wishes,
+        connection: None,
+        context,
+        news,
+        bell,
+        pause: FIRST_PAUSE,
+        due: None,
+    };
+    let _ = first.send(work.connect().err().map(|what| PipeWireError { what }));
+    loop {
+        let last = orders.is_abandoned();
+        while let Ok(order) = orders.pop() {
+            work.take(order);
+        }
+        if last {
+            break;
+        }
+        let timeout = work.attend();
+        main.loop_().iterate(timeout);
+    }
+    drop(work);
+    drop(woken);
+}
+
+/// An eventfd that a loop can watch.
+struct Fd(Arc<EventFd>);
+
+impl AsRawFd for Fd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+/// The library with a data thread that asks for a real-time priority, where this version of it has
+/// a configuration for that.
+fn context(main: &MainLoopRc) -> Result<ContextRc, pipewire::Error> {
+    let real_time = properties! { *pipewire::keys::CONFIG_NAME => "client-rt.conf" };
+    ContextRc::new(main, Some(real_time)).or_else(|_| ContextRc::new(main, None))
+}
+
+impl Work {
+    fn take(&mut self, order: Order) {
+        match order {
+            Order::Open {
+                stream,
+                ticket,
+                params,
+            } => {
+                if let Some(task) = self.tasks.get_mut(stream) {
+                    *task = Task {
+                        wanted: Some((ticket, params)),
+                        ..Task::default()
+                    };
+                    self.due = None;
+                    self.pause = FIRST_PAUSE;
+                }
+            }
+            Order::Close(stream, line) => {
+                if let Some(task) = self.tasks.get_mut(stream) {
+                    *task = Task::default();
+                }
+                drop(line);
+            }
+            Order::Bury(line) => drop(line),
+        }
+    }
+
+    /// Looks after everything; returns how long there is nothing more to do.
+    fn attend(&mut self) -> Timeout {
+        self.look_after_connection();
+        let wanted = self.tasks.iter().any(|task| task.wanted.is_some());
+        let now = Instant::now();
+        let due = self.due.is_none_or(|due| now >= due);
+        if wanted
+            && due
+            && self.connection.is_none()
+            && let Err(what) = self.connect()
+        {
+            self.due = now.checked_add(self.pause);
+            self.pause = (2 * self.pause).min(LONGEST_PAUSE);
+            self.tell_all(&what);
+        }
+        self.ask_for_nodes();
+        self.look_after_nodes();
+        match self.due.filter(|_| wanted) {
+            // In whole milliseconds, rounded up: a little too early would be too often.
+            Some(due) => Timeout::Finite(
+                due.saturating_duration_since(Instant::now()) + Duration::from_millis(1),
+            ),
+            None => Timeout::Infinite,
+        }
+    }
+
+    fn connect(&mut self) -> Result<(), String> {
+        let core = self.context.connect_rc(None);
+        let core = core.map_err(|_| {
+            let reason = io::Error::last_os_error();
+            format!("no server can be reached ({reason})")
+        })?;
+        let failed = Rc::new(RefCell::new(None));
+        let slot = Rc::clone(&failed);
+        let listener = core
+            .add_listener_local()
+            .error(move |id, _, _, message| {
+                if id == PW_ID_CORE {
+                    slot.replace(Some(message.to_owned()));
+                }
+            })
+            .register();
+        self.connection = Some(Connection {
+            core,
+            _listener: listener,
+            failed,
+        });
+        self.due = None;
+        Ok(())
+    }
+
+    /// A connection that has failed goes, with all its nodes.
+    fn look_after_connection(&mut self) {
+        let connection = self.connection.as_ref();
+        let failed = connection.and_then(|connection| connection.failed.borrow_mut().take());
+        let Some(what) = failed else {
+            return;
+        };
+        for task in &mut self.tasks {
+            task.node = None;
+            task.line = None;
+        }
+        self.connection = None;
+        self.pause = FIRST_PAUSE;
+        self.due = Instant::now().checked_add(self.pause);
+        self.tell_all(&format!("the server is gone ({what})"));
+    }
+
+    fn ask_for_nodes(&mut self) {
+        let Some(connection) = &self.connection else {
+            return;
+        };
+        if self.due.is_some_and(|due| Instant::now() < due) {
+            return;
+        }
+        self.due = None;
+        let mut refused = Vec::new();
+        for (stream, (task, wish)) in self.tasks.iter_mut().zip(&self.wishes).enumerate() {
+            let Some((_, params)) = task.wanted.filter(|_| task.node.is_none()) else {
+                continue;
+            };
+            match Node::new(&connection.core, wish, &params, &self.bell) {
+                Ok((node, line)) => {
+                    task.node = Some(node);
+                    task.line = Some(line);
+                }
+                Err(what) => refused.push((stream, what)),
+            }
+        }
+        self.refuse(refused);
+    }
+
+    /// Hands over what the server has, and takes back what it has not any more.
+    fn look_after_nodes(&mut self) {
+        let mut refused = Vec::new();
+        for stream in 0..self.tasks.len() {
+            let Some(task) = self.tasks.get_mut(stream) else {
+                continue;
+            };
+            match task.node.as_ref().map(Node::is_there) {
+                Some(Ok(true)) => {
+                    if let Some(line) = task.line.take() {
+                        task.told = false;
+                        self.tell(stream, Ok(line));
+                    }
+                }
+                Some(Err(what)) => {
+                    task.node = None;
+                    task.line = None;
+                    refused.push((stream, what));
+                }
+                Some(Ok(false)) | None => {}
+            }
+        }
+        self.refuse(refused);
+    }
+
+    fn refuse(&mut self, refused: Vec<(usize, String)>) {
+        for (stream, what) in refused {
+            self.due = Instant::now().checked_add(self.pause);
+            self.pause = (2 * self.pause).min(LONGEST_PAUSE);
+            self.tell_missing(stream, &what);
+        }
+    }
+
+    fn tell_all(&mut self, what: &str) {
+        for stream in 0..self.tasks.len() {
+            self.tell_missing(stream, what);
+        }
+    }
+
+    /// Tells the audio thread that a stream is missing, once.
+    fn tell_missing(&mut self, stream: usize, what: &str) {
+        let task = self.tasks.get_mut(stream);
+        let wanted = task
+            .is_some_and(|task| task.wanted.is_some() && !std::mem::replace(&mut task.told, true));
+        if wanted {
+            let what = what.to_owned();
+            self.tell(stream, Err(HostError::PipeWire(PipeWireError { what })));
+        }
+    }
+
+    fn tell(&mut self, stream: usize, result: Result<Box<Line>, HostError>) {
+        let task = self.tasks.get(stream);
+        if let Some((ticket, _)) = task.and_then(|task| task.wanted) {
+            // There is room: the audio thread takes news at each wake-up.
+            let _ = self.news.push(News {
+                stream,
+                ticket,
+                result,
+            });
+            let _ = self.bell.write(1);
+        }
+    }
+}
