@@ -37,7 +37,7 @@ Examples:
 
 Exit status:
   0  done, or ended by SIGTERM or SIGINT
-  1  failed; the reason is on standard error
+  1  failed; the reason is on standard error. doctor: something is wrong
   2  the command line is wrong
 
 Environment:
@@ -75,6 +75,13 @@ pub enum Command {
     /// /run/virtio-loopback/NAME.commands or the same below $XDG_RUNTIME_DIR, where run and the
     /// systemd units have it listen. With NAME, everything the kernel knows about the device.
     Status(StatusArgs),
+    /// Check everything that must be right, and say what mends what is wrong
+    ///
+    /// Looks, in this order, at the kernel, the module, rights, the rules of udev and modprobe,
+    /// WirePlumber, real-time limits, and each card with its device process. It changes nothing. A
+    /// line is ok, warn (cards work, but not as well as they could), wrong (they do not), or n.a. (not
+    /// applicable: it does not matter here). The exit status is 1 where something is wrong.
+    Doctor(OutputArgs),
     /// Remove a loopback device from the kernel
     ///
     /// The device goes when the last application has closed it.
@@ -91,7 +98,7 @@ impl Command {
     pub fn json(&self) -> bool {
         match self {
             Self::Run(args) => args.output.json,
-            Self::List(output) => output.json,
+            Self::List(output) | Self::Doctor(output) => output.json,
             Self::Status(args) => args.output.json,
             Self::Destroy(args) => args.output.json,
             Self::Completions(_) | Self::DeviceProcess(_) => false,

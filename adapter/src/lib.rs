@@ -16,6 +16,7 @@ pub mod destroy;
 pub mod device_answer;
 pub mod device_process;
 pub mod device_type;
+pub mod doctor;
 pub mod driver;
 pub mod event_loop;
 pub mod inspect;

@@ -15,7 +15,8 @@ use serde_json::json;
 use virtio_loopback::args::{Cli, Command, OutputArgs, StatusArgs};
 use virtio_loopback::completions::completions;
 use virtio_loopback::destroy::{Destroyed, destroy};
-use virtio_loopback::{device_process, inspect, run, watch};
+use virtio_loopback::doctor::{Machine, Verdict};
+use virtio_loopback::{device_process, doctor, inspect, run, watch};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(cli.command.json());
     match dispatch(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             log::error!("{}", chain(error.as_ref()));
             ExitCode::FAILURE
@@ -46,31 +47,45 @@ fn start_log(json: bool) {
         .init();
 }
 
-fn dispatch(command: Command) -> Result<()> {
+fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Run(args) => Ok(run::run(&args.into())?),
+        Command::Run(args) => run::run(&args.into())?,
         Command::List(output) => {
             let reports = inspect::list()?;
-            print_or_json(&output, &reports, || inspect::list_table(&reports))
+            print_or_json(&output, &reports, || inspect::list_table(&reports))?;
         }
-        Command::Status(args) => status(&args),
+        Command::Status(args) => status(&args)?,
+        Command::Doctor(output) => return examine(&output),
         Command::Destroy(args) => match destroy(&args.name)? {
             Destroyed::Gone if args.output.json => {
                 let name = args.name.as_str();
-                print(&json!({ "name": name, "destroyed": true }).to_string())
+                print(&json!({ "name": name, "destroyed": true }).to_string())?;
             }
-            Destroyed::Gone => Ok(()),
-            Destroyed::StillOpen => Err(format!(
-                "an application still has {} open; the device goes when that closes it",
-                args.name
-            )
-            .into()),
+            Destroyed::Gone => {}
+            Destroyed::StillOpen => {
+                let text = "open; the device goes when that closes it";
+                return Err(format!("an application still has {} {text}", args.name).into());
+            }
         },
-        Command::Completions(args) => print(completions(args.shell).trim_end()),
+        Command::Completions(args) => print(completions(args.shell).trim_end())?,
         Command::DeviceProcess(args) => {
-            Ok(device_process::become_command(args.parent, &args.command)?)
+            device_process::become_command(args.parent, &args.command)?;
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn examine(output: &OutputArgs) -> Result<ExitCode> {
+    let findings = doctor::examine(&Machine::this());
+    let is_root = nix::unistd::geteuid().is_root();
+    let colours = watch::look_of_output().colours;
+    print_or_json(output, &findings, || {
+        doctor::report(&findings, is_root, colours)
+    })?;
+    Ok(match doctor::worst(&findings) {
+        Verdict::Wrong => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    })
 }
 
 fn status(args: &StatusArgs) -> Result<()> {

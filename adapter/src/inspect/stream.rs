@@ -31,6 +31,8 @@ pub struct Stream {
     pub delay: Option<u64>,
     /// Holes in the sound.
     pub gaps: Option<u64>,
+    /// The host is busy, or not there: silence has its place.
+    pub away: bool,
 }
 
 impl Stream {
@@ -58,6 +60,7 @@ impl Stream {
             period: parameter("period_frames"),
             delay: number("delay_frames"),
             gaps: number("gaps"),
+            away: value.get("away").and_then(Value::as_bool) == Some(true),
         }
     }
 
