@@ -140,6 +140,19 @@ def virtual_machine_step(kernel, selection, kinds, *needs):
     )
 
 
+def overload_step():
+    """Two CPUs, both overloaded: who goes first shows only there."""
+    step = virtual_machine_step(MAIN_KERNEL, [str(REPOSITORY / "tests" / "vm" / "test_overload.py")], ("all",))
+    command = step.commands[0]
+    at = command.index("--")
+    report = command.index("--report") + 1
+    command[at:at] = ["--vm=--cpus", "--vm=2"]
+    command[report] = str(BUILD / "overload")
+    command.append("-s")  # for the table
+    return dataclasses.replace(step, name="two cards on overloaded CPUs",
+                               closing=rf"{PYTEST_CLOSING}|(navigation|music) +(yes|no) +\d|^priority +card")
+
+
 def qemu_step():
     """The sound device outside, a virtual machine with its card: not in the mode of the other tests,
     whose clock has nothing to do with this machine's."""
@@ -251,6 +264,7 @@ def plan(what, only):
     """The steps for `what` whose names contain `only`, with the steps those need."""
     chosen = list(build_steps())
     chosen.append(virtual_machine_step(MAIN_KERNEL, [], ("all",), JUDGES, SOUND_SERVERS))
+    chosen.append(overload_step())
     chosen.append(qemu_step())
     chosen.append(benchmark_step())
     if what == "kernels":

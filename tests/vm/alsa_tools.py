@@ -20,7 +20,7 @@ PLAYS_ON = tuple(map(int, re.findall(r"\d+", platform.release())[:2])) < (6, 12)
 class Player(Program):
     """aplay, playing a sound."""
 
-    def __init__(self, device, sound, period=None, buffer=None, mmap=False):
+    def __init__(self, device, sound, period=None, buffer=None, mmap=False, prefix=()):
         self._file = tempfile.NamedTemporaryFile(suffix=".raw")  # goes with this object
         if PLAYS_ON:
             sound = sound.then_silence(buffer or sound.layout.rate // 2)
@@ -32,7 +32,7 @@ class Player(Program):
         options += ["--buffer-size", buffer] if buffer else []
         options += ["--mmap"] if mmap else []
         self.seconds = sound.seconds
-        super().__init__("aplay", "-v", "-D", device, *sound.layout.alsa_options, *options, self._file.name)
+        super().__init__(*prefix, "aplay", "-v", "-D", device, *sound.layout.alsa_options, *options, self._file.name)
 
     def finish(self, spare=20.0):
         """Waits for the end. Nothing may have gone wrong, and no underrun have happened."""
@@ -53,14 +53,14 @@ def play(device, sound, **options):
 class Recorder(Program):
     """arecord, which is recording once this exists."""
 
-    def __init__(self, device, layout, period=None, buffer=None, mmap=False):
+    def __init__(self, device, layout, period=None, buffer=None, mmap=False, prefix=()):
         self.layout = layout
         self.buffer = buffer or layout.rate
         self._file = tempfile.NamedTemporaryFile(suffix=".raw")
         options = ["--period-size", period] if period else ["--period-size", layout.rate // 50]
         options += ["--buffer-size", self.buffer]
         options += ["--mmap"] if mmap else []
-        super().__init__("arecord", "-v", "-D", device, *layout.alsa_options, *options, self._file.name)
+        super().__init__(*prefix, "arecord", "-v", "-D", device, *layout.alsa_options, *options, self._file.name)
         wait_until(lambda: self.frames() > 0 or not self.running(), f"arecord on {device}: a first frame")
         assert self.running(), self.output()
 

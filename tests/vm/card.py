@@ -15,8 +15,9 @@ CLASS = pathlib.Path("/sys/class/virtio-loopback")
 class Card:
     """`vhost-user-sound` on a host, and `virtio-loopback run` that makes the card of it."""
 
-    def __init__(self, name, *host):
+    def __init__(self, name, *host, prefix=()):
         self.name = name
+        self.prefix = prefix  # of the device process's command line, such as chrt
         self.folder = CLASS / name
         self.socket = programs.FOLDER / f"{name}.socket"
         self.host = host
@@ -28,7 +29,8 @@ class Card:
         return self
 
     def start_device(self):
-        self.device = Program(programs.path_of("vhost-user-sound"), "--socket-path", self.socket, *self.host)
+        program = [*self.prefix, programs.path_of("vhost-user-sound")]
+        self.device = Program(*program, "--socket-path", self.socket, *self.host)
         wait_until(lambda: self.socket.exists() or not self.device.running(), f"{self.name}: the device's socket")
         assert self.device.running(), self.device.output()
 

@@ -32,6 +32,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "kernel_may_say(pattern): lines that are no complaint in this test")
     config.addinivalue_line("markers", "unserved_rng: leaves a request of virtio_rng without an answer")
     config.addinivalue_line("markers", "time_limit(seconds): other than the usual limit, in the guest's time")
+    config.addinivalue_line("markers", "two_cpus: runs only where the guest has two CPUs, in a run of its own")
 
 
 # Before 6.12 a virtio_rng whose request nobody answers, which some tests do on purpose, holds the
@@ -40,7 +41,11 @@ def pytest_configure(config):
 RANDOM_DEVICES_HANG = tuple(map(int, re.findall(r"\d+", platform.release())[:2])) < (6, 12)
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    if os.cpu_count() < 2:
+        elsewhere = [item for item in items if item.get_closest_marker("two_cpus")]
+        items[:] = [item for item in items if item not in elsewhere]
+        config.hook.pytest_deselected(items=elsewhere)
     for item in items:
         # Those of the driver alone need nothing else that a kernel might not have.
         if item.path.name.startswith("test_driver_"):

@@ -14,7 +14,8 @@ import subprocess
 
 ROOT = pathlib.Path("/run/virtio-loopback-tests/root")
 # These run in the small root ...
-PROGRAMS = ["/usr/bin/aplay", "/usr/bin/arecord", "/usr/bin/sox", "/usr/bin/alsabat", "/usr/bin/speaker-test"]
+PROGRAMS = ["/usr/bin/aplay", "/usr/bin/arecord", "/usr/bin/sox", "/usr/bin/alsabat", "/usr/bin/speaker-test",
+            "/usr/bin/chrt", "/usr/bin/taskset", "/usr/bin/stress-ng"]
 # ... and these in the guest's, but from memory.
 SYSTEM_PROGRAMS = ["/usr/bin/udevadm", "/usr/bin/kmod"]
 # Without ALSA's hundreds of files about cards that are not here.
