@@ -10,6 +10,7 @@ use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 
 use crate::cpus::{Cpus, parse_cpus};
 use crate::pcm_format::{Format, parse_channels, parse_format, parse_rate};
+use crate::sandbox::Part;
 use pipewire::PipeWireOptions;
 
 const EXAMPLES: &str = "\
@@ -162,6 +163,12 @@ pub struct Args {
     /// CPUSchedulingPolicy= of a unit).
     #[arg(long, value_name = "N", alias = "realtime-priority", value_parser = clap::value_parser!(u8).range(0..=99))]
     pub rt_priority: Option<u8>,
+
+    /// Leave the sandbox out, or these parts of it: what this program needs no more once it is set up, it
+    /// gives up. See SANDBOX in the manual page.
+    #[arg(long, value_name = "PART,...", value_enum, value_delimiter = ',', num_args = 0..,
+        require_equals = true, default_missing_value = "all")]
+    pub no_sandbox: Vec<Part>,
 
     /// Log more; may be repeated.
     #[arg(short, long, action = clap::ArgAction::Count)]

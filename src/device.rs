@@ -17,11 +17,11 @@ use nix::time::{ClockId, clock_gettime};
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 use crate::audio::Nanos;
+use crate::audio_thread::AudioThread;
 use crate::card::{Card, CardStatus};
 use crate::events::Notice;
 use crate::memory::Memory;
-use crate::process::Priority;
-use crate::realtime::{self, Stint};
+use crate::realtime::Stint;
 use crate::report::Report;
 use crate::ring::{Ring, RingError, Setup};
 use crate::wire::QUEUES;
@@ -74,24 +74,17 @@ pub struct Device {
 }
 
 impl Device {
-    /// Starts the audio thread of a card with this priority.
+    /// Has the audio thread serve a card.
     ///
     /// # Errors
-    /// The system gives no eventfd or no thread.
-    pub fn start(card: Card, priority: Priority) -> Result<Self, DeviceError> {
+    /// The system gives no eventfd.
+    pub fn start(thread: AudioThread, card: Card) -> Result<Self, DeviceError> {
         let setup = |errno: Errno| DeviceError::Setup(errno.into());
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let wake = Arc::new(EventFd::from_value_and_flags(0, flags).map_err(setup)?);
         let (orders, mut taken) = RingBuffer::new(ORDERS);
         let thread_wake = Arc::clone(&wake);
-        let thread = std::thread::Builder::new()
-            .name("audio".to_owned())
-            .stack_size(realtime::STACK)
-            .spawn(move || {
-                realtime::enter(priority);
-                run(card, &mut taken, &thread_wake);
-            })
-            .map_err(DeviceError::Setup)?;
+        let thread = thread.run(move || run(card, &mut taken, &thread_wake));
         Ok(Self {
             orders: Mutex::new(orders),
             wake,

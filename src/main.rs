@@ -3,6 +3,7 @@
 
 mod args;
 mod audio;
+mod audio_thread;
 mod card;
 mod card_file;
 mod channel_map;
@@ -30,6 +31,7 @@ mod report;
 mod ring;
 mod role;
 mod run;
+mod sandbox;
 mod session;
 mod signals;
 mod stream;

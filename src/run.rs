@@ -18,13 +18,15 @@ use activation::ActivationError;
 use crate::args::Args;
 use crate::audio::HostError;
 use crate::audio::mixer::{MixerError, Mixers};
+use crate::audio_thread::AudioThread;
 use crate::card::Card;
 use crate::card_file::{self, CardFileError};
 use crate::command;
-use crate::description;
+use crate::description::{self, Description};
 use crate::device::{Device, DeviceError};
 use crate::process::{Priority, ProcessError};
 use crate::report;
+use crate::sandbox::{Needs, Sandbox};
 use crate::session::Offer;
 use crate::signals::Signals;
 use crate::system;
@@ -124,17 +126,18 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         None => options::describe(args)?,
     };
     description.process = options::process(args).or(description.process);
-    // Before there are threads, which would stay behind.
-    let priority = match args.check {
-        true => Priority::Ordinary,
-        false => description.process.enter()?,
-    };
-    let mut host = hosts::open(&description)?;
+    let mut sandbox = sandbox(args, &description);
     if args.check {
-        print!("{}", check::card(&description, &mut host));
-        return Ok(());
+        return check(&mut sandbox, &description);
     }
+    // Before there are threads, which would stay behind, or share the mask of the file's rights.
+    let priority = description.process.enter()?;
     let (commands, _command_file) = command_socket(args, handed_commands)?;
+    sandbox.confine();
+    let rights = sandbox.rights(priority);
+    let audio = AudioThread::start(priority, rights).map_err(DeviceError::Setup)?;
+    rights.drop_others();
+    let host = hosts::open(&description)?;
     let mut mixers = Mixers::open(&description)?;
     let signals = Signals::register().map_err(|error| RunError::Wait("signals", error))?;
     let (reports, log) =
@@ -151,12 +154,14 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         config: card.config_space(),
         features: card.features(),
     };
-    let device = Arc::new(Device::start(card, priority)?);
+    let device = Arc::new(Device::start(audio, card)?);
     let mixers = mixers.start(&device.waker())?;
     if let Some(listener) = commands {
         command::server::start(listener, Arc::downgrade(&device), description)
             .map_err(|error| RunError::Wait("commands", error))?;
     }
+    sandbox.seal();
+    sandbox.report();
     let result = way.serve(&device, &offer, &signals);
     drop(mixers);
     drop(device);
@@ -224,4 +229,26 @@ fn command_socket(
         }
         (None, None) => Ok((None, None)),
     }
+}
+
+/// The sandbox for a card, with room for its sockets.
+fn sandbox(args: &Args, description: &Description) -> Sandbox {
+    let mut needs = Needs::of(description);
+    for path in [&args.socket_path, &args.command_socket]
+        .into_iter()
+        .flatten()
+    {
+        needs.add_socket(path);
+    }
+    Sandbox::new(needs, &args.no_sandbox)
+}
+
+/// Prints the card as it is in the sandbox.
+fn check(sandbox: &mut Sandbox, description: &Description) -> Result<(), RunError> {
+    sandbox.confine();
+    sandbox.rights(Priority::Ordinary).drop_others();
+    let mut host = hosts::open(description)?;
+    sandbox.seal();
+    println!("{}{sandbox}", check::card(description, &mut host));
+    Ok(())
 }

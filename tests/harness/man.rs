@@ -11,10 +11,15 @@ mod args;
 mod cpus;
 #[path = "../../src/graph_node.rs"]
 mod graph_node;
+#[path = "../../src/sandbox/part.rs"]
+mod part;
 #[path = "../../src/pcm_format.rs"]
 mod pcm_format;
 #[path = "../../src/role.rs"]
 mod role;
+mod sandbox {
+    pub use crate::part::Part;
+}
 
 use std::fs::File;
 use std::io::{Error, Write};
@@ -26,6 +31,8 @@ use clap::CommandFactory;
 const COMMANDS: &str = include_str!("../../src/command/manual.roff");
 /// The section on roles.
 const ROLES: &str = include_str!("../../src/role/manual.roff");
+/// The section on what the program gives up.
+const SANDBOX: &str = include_str!("../../src/sandbox/manual.roff");
 /// The section on card files, and the file that it ends with.
 const CARD_FILES: &str = include_str!("../../src/card_file/manual.roff");
 const EXAMPLE: &str = include_str!("../../examples/cards/studio.toml");
@@ -40,7 +47,7 @@ fn main() -> std::io::Result<()> {
     let mut page = File::options().append(true).open(page)?;
     write!(
         page,
-        "{COMMANDS}{ROLES}{CARD_FILES}.PP\n.nf\n{}.fi\n",
+        "{COMMANDS}{SANDBOX}{ROLES}{CARD_FILES}.PP\n.nf\n{}.fi\n",
         literal(EXAMPLE)
     )
 }

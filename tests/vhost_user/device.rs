@@ -94,8 +94,15 @@ impl Device {
         self.folder.path().join(name)
     }
 
-    /// What the device has logged.
+    /// What the device has logged, but for what the kernel under the test lacks.
     pub fn log(&self) -> String {
+        let log = self.whole_log();
+        let lines = log.lines().filter(|line| !line.contains(" sandbox: "));
+        lines.map(|line| format!("{line}\n")).collect()
+    }
+
+    /// What the device has logged.
+    pub fn whole_log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap()
     }
 

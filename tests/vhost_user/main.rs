@@ -48,6 +48,7 @@ mod playback;
 mod process;
 mod realtime;
 mod reattach;
+mod sandbox;
 mod several;
 mod signals;
 mod steady_state;

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! System calls (seccomp), in two filters, of which the stricter one decides. Calls that only an
+//! attacker makes end the process. Others that are not in the list fail as in a kernel that does not
+//! have them, so that a library that asks for more than we know of does without.
+
+use std::collections::BTreeMap;
+
+use nix::libc;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, apply_filter_all_threads,
+};
+
+use super::Needs;
+use super::call_lists::{ALLOWED, ALLOWED_ON_X86, FATAL, FATAL_ON_X86};
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+type Result<T> = std::result::Result<T, seccompiler::BackendError>;
+
+/// Takes the system calls that serving does not need from all threads.
+///
+/// # Errors
+/// Why the kernel does not do it.
+pub fn restrict(needs: &Needs) -> std::result::Result<String, String> {
+    let both = programs(needs).map_err(|error| error.to_string())?;
+    for program in &both {
+        apply_filter_all_threads(program).map_err(|error| match error {
+            seccompiler::Error::Seccomp(error) | seccompiler::Error::Prctl(error) => {
+                error.to_string()
+            }
+            other => other.to_string(),
+        })?;
+    }
+    Ok(String::new())
+}
+
+/// The filter of what is fatal, and that of what is allowed.
+fn programs(needs: &Needs) -> Result<[BpfProgram; 2]> {
+    let arch = std::env::consts::ARCH.try_into()?;
+    let absent = SeccompAction::Errno(libc::ENOSYS as u32);
+    let kill = SeccompAction::KillProcess;
+    let fatal = SeccompFilter::new(fatal()?, SeccompAction::Allow, kill, arch)?;
+    let allowed = SeccompFilter::new(allowed(needs)?, absent, SeccompAction::Allow, arch)?;
+    Ok([fatal.try_into()?, allowed.try_into()?])
+}
+
+fn when(argument: u8, operation: SeccompCmpOp, value: u64) -> Result<SeccompCondition> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operation, value)
+}
+
+/// A call with these arguments, and no other.
+fn only(conditions: Vec<SeccompCondition>) -> Result<Vec<SeccompRule>> {
+    Ok(vec![SeccompRule::new(conditions)?])
+}
+
+fn listed(lists: [&[i64]; 2]) -> Rules {
+    let all = lists.into_iter().flatten();
+    all.map(|&call| (call, Vec::new())).collect()
+}
+
+fn fatal() -> Result<Rules> {
+    let mut rules = listed([FATAL, FATAL_ON_X86]);
+    // Nobody here speaks to a network. Families that libraries try are absent instead.
+    let known = [libc::AF_UNIX, libc::AF_NETLINK, libc::AF_BLUETOOTH];
+    let foreign = known.map(|family| when(0, SeccompCmpOp::Ne, family as u64));
+    let foreign = foreign.into_iter().collect::<Result<_>>()?;
+    rules.insert(libc::SYS_socket, only(foreign)?);
+    // Input for a terminal would be typed into the shell that has started us.
+    let typing = [libc::TIOCSTI, libc::TIOCLINUX];
+    let typing = typing.map(|request| SeccompRule::new(vec![when(1, SeccompCmpOp::Eq, request)?]));
+    let typing = typing.into_iter().collect::<Result<_>>()?;
+    rules.insert(libc::SYS_ioctl, typing);
+    Ok(rules)
+}
+
+fn allowed(needs: &Needs) -> Result<Rules> {
+    let mut rules = listed([ALLOWED, ALLOWED_ON_X86]);
+    let has = |bit: i32| SeccompCmpOp::MaskedEq(bit as u64);
+    // Threads, but no processes.
+    let thread = when(0, has(libc::CLONE_THREAD), libc::CLONE_THREAD as u64)?;
+    rules.insert(libc::SYS_clone, only(vec![thread])?);
+    // Signals to this process alone.
+    let own = u64::from(std::process::id());
+    rules.insert(
+        libc::SYS_tgkill,
+        only(vec![when(0, SeccompCmpOp::Eq, own)?])?,
+    );
+    let itself = when(0, SeccompCmpOp::Eq, 0)?;
+    rules.insert(libc::SYS_prlimit64, only(vec![itself])?);
+    let local = when(0, SeccompCmpOp::Eq, libc::AF_UNIX as u64)?;
+    rules.insert(libc::SYS_socket, only(vec![local])?);
+    if needs.real_time_threads {
+        let calls = [
+            libc::SYS_sched_setscheduler,
+            libc::SYS_sched_setparam,
+            libc::SYS_setpriority,
+        ];
+        rules.extend(calls.map(|call| (call, Vec::new())));
+    }
+    if !needs.loads_code {
+        for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+            rules.insert(call, only(vec![when(2, has(libc::PROT_EXEC), 0)?])?);
+        }
+    }
+    Ok(rules)
+}

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A sandbox cannot be left: each thing is tried in a process of its own, which is this test program
+//! again.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, exit};
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use vm_memory::MmapRegion;
+
+use super::*;
+use crate::description::{Stream, StreamHost};
+use crate::wire::Direction;
+
+/// Says in the environment what is to be tried, and where.
+const CASE: &str = "SANDBOX_CASE";
+const FOLDER: &str = "SANDBOX_FOLDER";
+
+/// Runs one case; how its process ended.
+fn inside(case: &str, folder: &Path) -> ExitStatus {
+    let mut program = Command::new(std::env::current_exe().unwrap());
+    program.args([
+        "--exact",
+        "sandbox::tests::a_case",
+        "--ignored",
+        "--nocapture",
+    ]);
+    program.env(CASE, case).env(FOLDER, folder);
+    program.stdout(std::process::Stdio::null());
+    program.status().unwrap()
+}
+
+/// A card that records into the folder.
+fn needs(folder: &Path) -> Needs {
+    let host = StreamHost::File(folder.join("out.wav"));
+    let description = crate::description::Description {
+        streams: vec![Stream::new(Direction::Playback, 0, host)],
+        ..Default::default()
+    };
+    let mut needs = Needs::of(&description);
+    needs.add_socket(&socket(folder));
+    needs
+}
+
+/// The card's socket has a folder of its own.
+fn socket(folder: &Path) -> PathBuf {
+    folder.join("run").join("socket")
+}
+
+#[test]
+#[ignore = "the other tests run it, in processes of their own"]
+fn a_case() {
+    let Ok(case) = std::env::var(CASE) else {
+        return;
+    };
+    let folder = PathBuf::from(std::env::var_os(FOLDER).unwrap());
+    let _ = fs::create_dir(folder.join("run"));
+    let mut sandbox = Sandbox::new(needs(&folder), &[]);
+    let before = File::open("/proc/self/stat").unwrap();
+    sandbox.confine();
+    sandbox.rights(Priority::Ordinary).drop_others();
+    sandbox.seal();
+    if !sandbox.off.is_empty() {
+        eprintln!("{sandbox}");
+        exit(77);
+    }
+    let good = match case.as_str() {
+        "nothing" => true,
+        "serve" => serve(&folder, before),
+        "files" => files(&folder),
+        "absent" => absent(),
+        fatal => attack(fatal),
+    };
+    exit(if good { 0 } else { 1 });
+}
+
+/// What a card that records does all the time.
+fn serve(folder: &Path, mut opened_before: File) -> bool {
+    let mut text = String::new();
+    opened_before.read_to_string(&mut text).unwrap();
+    let thread = std::thread::spawn(|| std::thread::sleep(std::time::Duration::from_millis(1)));
+    thread.join().unwrap();
+    for number in [1, 2, 2] {
+        let path = crate::description::numbered(&folder.join("out.wav"), number);
+        File::create(path).unwrap().write_all(b"RIFF").unwrap();
+    }
+    let socket = socket(folder);
+    let listener = UnixListener::bind(&socket).unwrap();
+    let mut client = UnixStream::connect(&socket).unwrap();
+    client.write_all(b"x").unwrap();
+    listener.accept().unwrap().0.read_exact(&mut [0]).unwrap();
+    fs::remove_file(socket).unwrap();
+    true
+}
+
+/// What it may not open, make or remove.
+fn files(folder: &Path) -> bool {
+    let denied = |result: std::io::Result<()>| {
+        let kind = result.map_err(|error| error.kind());
+        assert_eq!(kind, Err(ErrorKind::PermissionDenied));
+    };
+    for path in ["/etc/passwd", "/proc/self/mem", "/dev/null", "/usr/bin/env"] {
+        denied(File::open(path).map(drop));
+    }
+    denied(File::open(folder.join("secret")).map(drop));
+    denied(fs::read_dir(folder).map(drop));
+    let beside = folder.parent().unwrap().join("outside-of-the-sandbox");
+    denied(File::create(beside).map(drop));
+    denied(fs::rename(folder.join("secret"), folder.join("other")));
+    denied(fs::remove_file(folder.join("secret")));
+    denied(fs::create_dir(folder.join("folder")));
+    // Not even to look whether somebody is there.
+    let parent = nix::unistd::getppid();
+    assert!(nix::sys::signal::kill(parent, None).is_err());
+    true
+}
+
+/// Calls that fail as in a kernel that does not have them.
+fn absent() -> bool {
+    let spawned = Command::new("/bin/true").spawn().map(drop);
+    assert_eq!(
+        spawned.unwrap_err().raw_os_error(),
+        Some(Errno::ENOSYS as i32)
+    );
+    let parent = nix::unistd::getppid();
+    let killed = nix::sys::signal::kill(parent, Signal::SIGTERM);
+    assert_eq!(killed, Err(Errno::ENOSYS));
+    let code = nix::libc::PROT_READ | nix::libc::PROT_EXEC;
+    let flags = nix::libc::MAP_PRIVATE | nix::libc::MAP_ANONYMOUS;
+    assert!(MmapRegion::<()>::build(None, 4096, code, flags).is_err());
+    assert!(MmapRegion::<()>::build(None, 4096, nix::libc::PROT_READ, flags).is_ok());
+    true
+}
+
+/// Each of them is the last thing that this process does.
+const ATTACKS: [&str; 9] = [
+    "execve", "ptrace", "memory", "mount", "unshare", "setns", "chroot", "network", "module",
+];
+
+fn attack(which: &str) -> bool {
+    let here = File::open("/proc/self/ns/mnt");
+    match which {
+        "execve" => drop(Command::new("/bin/true").exec()),
+        "ptrace" => drop(nix::sys::ptrace::traceme()),
+        "memory" => {
+            let remote = nix::sys::uio::RemoteIoVec { base: 0, len: 1 };
+            let mut byte = [0];
+            let local = &mut [std::io::IoSliceMut::new(&mut byte)];
+            let _ = nix::sys::uio::process_vm_readv(nix::unistd::getppid(), local, &[remote]);
+        }
+        "mount" => drop(nix::mount::umount("/nowhere")),
+        "unshare" => drop(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER)),
+        "setns" => {
+            let (any, _other) = UnixStream::pair().unwrap();
+            let namespace = nix::sched::CloneFlags::CLONE_NEWNET;
+            let _ = here.map(drop);
+            let _ = nix::sched::setns(any, namespace);
+        }
+        "chroot" => drop(nix::unistd::chroot("/")),
+        "network" => drop(TcpStream::connect("127.0.0.1:1")),
+        "module" => drop(nix::kmod::delete_module(
+            c"none",
+            nix::kmod::DeleteModuleFlags::empty(),
+        )),
+        other => panic!("no such case: {other}"),
+    }
+    false
+}
+
+/// Whether this kernel has all parts of the sandbox. Where it does not, the program goes on without,
+/// and there is nothing to try.
+fn complete(folder: &Path) -> bool {
+    let status = inside("nothing", folder);
+    assert!(matches!(status.code(), Some(0 | 77)), "{status}");
+    status.success()
+}
+
+#[test]
+fn a_card_can_serve_in_its_sandbox() {
+    let folder = tempfile::tempdir().unwrap();
+    if complete(folder.path()) {
+        assert!(inside("serve", folder.path()).success());
+        assert!(folder.path().join("out-2.wav").exists());
+    }
+}
+
+#[test]
+fn files_and_processes_outside_of_it_are_out_of_reach() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("secret"), "x").unwrap();
+    if complete(folder.path()) {
+        assert!(inside("files", folder.path()).success());
+    }
+}
+
+#[test]
+fn what_a_library_may_try_fails_and_does_no_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    if complete(folder.path()) {
+        assert!(inside("absent", folder.path()).success());
+    }
+}
+
+#[test]
+fn what_only_an_attacker_does_ends_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    if complete(folder.path()) {
+        for attack in ATTACKS {
+            let status = inside(attack, folder.path());
+            assert_eq!(
+                status.signal(),
+                Some(Signal::SIGSYS as i32),
+                "{attack}: {status}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_card_of_the_machine_needs_its_cards_and_what_alsa_reads() {
+    let alsa = Stream::new(Direction::Playback, 0, StreamHost::Alsa("hw:0".to_owned()));
+    let null = Stream::new(Direction::Capture, 0, StreamHost::Null);
+    let card = |streams| crate::description::Description {
+        streams,
+        ..Default::default()
+    };
+    assert_eq!(Needs::of(&card(vec![null.clone()])), Needs::default());
+    let needs = Needs::of(&card(vec![null, alsa.clone(), alsa]));
+    assert!(needs.loads_code && needs.write.is_empty() && needs.sockets.is_empty());
+    assert_eq!(needs.devices.len(), 1);
+    assert!(needs.read.contains(&PathBuf::from("/etc/asound.conf")));
+    assert!(!needs.read.contains(&PathBuf::from("/etc")));
+}
