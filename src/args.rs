@@ -7,6 +7,7 @@ mod pipewire;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::cpus::{Cpus, parse_cpus};
 use crate::pcm_format::{Format, parse_channels, parse_format, parse_rate};
@@ -180,6 +181,11 @@ pub struct Args {
 pub enum Command {
     /// Say something to a running device: plug jacks, ask how it is
     Tell(Tell),
+    /// Print a script that completes this program's command line in a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
 }
 
 /// What is said to a running device.

@@ -9,6 +9,7 @@ mod card_file;
 mod channel_map;
 mod command;
 mod companding;
+mod completions;
 mod control;
 mod control_elements;
 mod cpus;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         .init();
     let result: Result<(), Box<dyn Error>> = match &args.command {
         Some(args::Command::Tell(tell)) => command::client::tell(tell).map_err(Box::from),
+        Some(args::Command::Completions { shell }) => completions::print(*shell).map_err(Box::from),
         None => run::run(&args).map_err(Box::from),
     };
     match result {

@@ -23,8 +23,9 @@ use serde_json::Value;
 use crate::command_socket;
 use crate::signals::poll_until;
 
-/// How long an answer is waited for.
-pub const LIMIT: Duration = Duration::from_millis(500);
+/// How long an answer is waited for. A sound device may measure for half a second before it says how
+/// loud it is.
+pub const LIMIT: Duration = Duration::from_secs(1);
 /// No answer is longer.
 const LONGEST: usize = 1 << 20;
 const QUESTION: &[u8] = b"{\"command\":\"status\"}\n";
@@ -225,7 +226,7 @@ mod tests {
         });
         assert!(matches!(answer.answer, Err(AskError::Silent)));
         let json = serde_json::to_value(&answer).unwrap();
-        assert_eq!(json["error"], "no answer within 500 ms");
+        assert_eq!(json["error"], "no answer within 1000 ms");
     }
 
     #[test]

@@ -114,7 +114,7 @@ def test_a_process_that_hangs_does_not_hang_the_table(make_told):
     music, _ = make_told("music"), make_told("phone")
     music.device.send(signal.SIGSTOP)
     cards = {card["name"]: card for card in status()}
-    assert cards["music"]["device_process"]["error"] == "no answer within 500 ms"
+    assert cards["music"]["device_process"]["error"] == "no answer within 1000 ms"
     assert len(cards["phone"]["device_process"]["answer"]["streams"]) == 2
     assert "music: its device process: no answer" in run(ADAPTER, "status").stdout
     music.device.send(signal.SIGCONT)

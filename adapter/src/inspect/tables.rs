@@ -269,6 +269,9 @@ mod tests {
                 process.answer = Err(AskError::Silent);
             }
         });
-        assert_eq!(silent, "music: its device process: no answer within 500 ms");
+        assert_eq!(
+            silent,
+            "music: its device process: no answer within 1000 ms"
+        );
     }
 }
