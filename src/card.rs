@@ -27,7 +27,7 @@ use crate::wire::{
     self, CHMAP_INFO_SIZE, CTL_EVT_VALUE, Chmap, Direction, F_CTLS, JackInfo, PCM_INFO_SIZE,
     PcmInfo, QUEUE_CONTROL, QUEUE_EVENT, QUEUE_RX, QUEUE_TX, QUEUES, Status,
 };
-pub use status::CardStatus;
+pub use status::{CardStatus, StreamStatus};
 
 /// The queue of a direction's messages.
 pub fn queue_of(direction: Direction) -> usize {

@@ -25,7 +25,7 @@ pub enum Command {
 }
 
 /// The answer to a command.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Reply {
     /// It was not carried out.
@@ -64,7 +64,7 @@ pub struct JackReply {
 }
 
 /// A stream in a reply.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct StreamReply {
     /// virtio stream id.
     pub id: usize,
@@ -77,6 +77,9 @@ pub struct StreamReply {
     pub device: u32,
     /// What is behind it.
     pub host: String,
+    /// What its sound is for, where a sound server is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
     /// Where it is in its life: `idle`, `set-up`, `prepared`, `running`, `stopped`, `released`.
     pub state: String,
     /// The parameters that the driver has chosen.
@@ -88,6 +91,12 @@ pub struct StreamReply {
     pub gaps: u64,
     /// Frames of those holes.
     pub lost: u64,
+    /// The highest peak of each channel since the last question, in decibels of full scale; `None` for
+    /// silence, and for samples that are no numbers.
+    pub peak: Vec<Option<f64>>,
+    /// Frames between the driver's newest sample and the loudspeaker, or between the microphone and
+    /// the driver; 0 while the stream does not run.
+    pub delay_frames: u64,
 }
 
 /// The parameters of a stream in a reply.

@@ -11,19 +11,20 @@ const SIGN: u8 = 0x80;
 
 /// Scales a mu-law sample.
 pub fn mu_law(sample: u8, gain: f64) -> u8 {
-    compress_mu_law(scale(expand_mu_law(sample), gain))
+    compress_mu_law(scale(mu_law_number(sample), gain))
 }
 
 /// Scales an A-law sample.
 pub fn a_law(sample: u8, gain: f64) -> u8 {
-    compress_a_law(scale(expand_a_law(sample), gain))
+    compress_a_law(scale(a_law_number(sample), gain))
 }
 
 fn scale(number: i32, gain: f64) -> i32 {
     nearest((f64::from(number) * gain).clamp(-32768.0, 32767.0))
 }
 
-fn expand_mu_law(sample: u8) -> i32 {
+/// The number of 16 bits that a mu-law sample stands for.
+pub fn mu_law_number(sample: u8) -> i32 {
     let sample = !sample;
     let segment = (sample & 0x70) >> 4;
     let size = ((i32::from(sample & 0x0f) << 3) + BIAS) << segment;
@@ -43,7 +44,8 @@ fn compress_mu_law(number: i32) -> u8 {
     !(sign | (segment << 4) as u8 | step as u8)
 }
 
-fn expand_a_law(sample: u8) -> i32 {
+/// The number of 16 bits that an A-law sample stands for.
+pub fn a_law_number(sample: u8) -> i32 {
     let sample = sample ^ A_LAW_TURN;
     let (segment, step) = ((sample & 0x70) >> 4, i32::from(sample & 0x0f) << 4);
     let size = match segment {
@@ -73,12 +75,12 @@ mod tests {
     #[test]
     fn numbers_of_the_recommendation() {
         // G.711, tables 1 and 2, in 16 bits.
-        assert_eq!(expand_mu_law(0x80), 32124);
-        assert_eq!(expand_mu_law(0x00), -32124);
-        assert_eq!((expand_mu_law(0xff), expand_mu_law(0xfe)), (0, 8));
-        assert_eq!(expand_a_law(0xaa), 32256);
-        assert_eq!(expand_a_law(0x2a), -32256);
-        assert_eq!((expand_a_law(0xd5), expand_a_law(0x55)), (8, -8));
+        assert_eq!(mu_law_number(0x80), 32124);
+        assert_eq!(mu_law_number(0x00), -32124);
+        assert_eq!((mu_law_number(0xff), mu_law_number(0xfe)), (0, 8));
+        assert_eq!(a_law_number(0xaa), 32256);
+        assert_eq!(a_law_number(0x2a), -32256);
+        assert_eq!((a_law_number(0xd5), a_law_number(0x55)), (8, -8));
     }
 
     #[test]
@@ -98,8 +100,8 @@ mod tests {
                 let wanted = f64::from(number) / 2.0;
                 assert!((f64::from(half) - wanted).abs() <= wanted.abs() / 16.0 + 8.0);
             };
-            near(expand_mu_law(sample), expand_mu_law(mu_law(sample, 0.5)));
-            near(expand_a_law(sample), expand_a_law(a_law(sample, 0.5)));
+            near(mu_law_number(sample), mu_law_number(mu_law(sample, 0.5)));
+            near(a_law_number(sample), a_law_number(a_law(sample, 0.5)));
         }
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::graph_node::GraphNode;
 use crate::pcm_format::Format;
 use crate::process::Process;
+use crate::role::Role;
 use crate::wire::Direction;
 
 /// Highest number of a PCM device: ALSA has 256 minor numbers for all cards of a machine.
@@ -170,6 +171,16 @@ pub enum StreamHost {
     Alsa(String),
     /// A node in the graph of a PipeWire server.
     PipeWire(GraphNode),
+}
+
+impl StreamHost {
+    /// What the sound is for, where that is told to somebody.
+    pub fn role(&self) -> Option<Role> {
+        match self {
+            Self::PipeWire(node) => node.role,
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for StreamHost {

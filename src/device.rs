@@ -274,7 +274,7 @@ fn carry_out(card: &mut Card, order: Order) {
             let _ = answer.send(());
         }
         Order::Status(mut status, answer) => {
-            card.describe(&mut status);
+            card.describe(&mut status, now);
             let _ = answer.send(status);
         }
         Order::Shutdown => {}

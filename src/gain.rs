@@ -216,6 +216,19 @@ pub fn nearest(number: f64) -> i32 {
     (number + 0.5f64.copysign(number)) as i32
 }
 
+/// The number of `bits` bits in the low bits of a sample; that of an unsigned one is around 0 too.
+#[inline]
+pub fn number<const BYTES: usize>(sample: [u8; BYTES], bits: u32, signed: bool) -> i32 {
+    let mut word = [0; 4];
+    for (to, from) in word.iter_mut().zip(sample) {
+        *to = from;
+    }
+    let spare = 32u32.saturating_sub(bits);
+    let middle = if signed { 0 } else { 0x8000_0000 };
+    // What lies above the number's bits is no part of it.
+    (u32::from_le_bytes(word).unbounded_shl(spare) ^ middle).cast_signed() >> spare
+}
+
 /// Scales a number of `bits` bits in the low bits of its bytes.
 #[inline]
 fn linear<const BYTES: usize>(
@@ -224,14 +237,9 @@ fn linear<const BYTES: usize>(
     signed: bool,
     gain: f64,
 ) -> [u8; BYTES] {
-    let mut word = [0; 4];
-    for (to, from) in word.iter_mut().zip(sample) {
-        *to = from;
-    }
     let spare = 32u32.saturating_sub(bits);
     let middle = if signed { 0 } else { 0x8000_0000 };
-    // What lies above the number's bits is no part of it.
-    let number = (u32::from_le_bytes(word).unbounded_shl(spare) ^ middle).cast_signed() >> spare;
+    let number = number(sample, bits, signed);
     let half = f64::from(0x8000_0000u32 >> spare);
     let scaled = nearest((f64::from(number) * gain).clamp(-half, half - 1.0));
     let word = if signed {

@@ -24,6 +24,7 @@ mod journal;
 mod lifecycle;
 mod memory;
 mod message;
+mod meter;
 mod pcm;
 mod pcm_format;
 mod process;

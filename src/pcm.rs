@@ -6,6 +6,7 @@ use vm_memory::GuestMemoryMmap;
 
 use crate::audio::{Host, HostError, Nanos};
 use crate::gain::Gain;
+use crate::meter::Meter;
 use crate::ring::Ring;
 use crate::stream::{Params, State};
 use crate::transfer::Lane;
@@ -71,6 +72,8 @@ pub struct Pcm {
     pub tally: Tally,
     /// What the card's control elements make of the samples.
     pub gain: Gain,
+    /// How loud they are then.
+    pub meter: Meter,
     /// Since when it runs without holding a message.
     dry_since: Option<Nanos>,
     /// Sound had a hole, and nobody has been told.
@@ -89,6 +92,7 @@ impl Pcm {
             lane,
             tally: Tally::default(),
             gain: Gain::new(info.channels_max),
+            meter: Meter::new(),
             dry_since: None,
             xrun: false,
         }
@@ -138,16 +142,23 @@ impl Pcm {
         let due = progress.ready.min(self.lane.pending_frames());
         if due > 0 {
             let start = host.cursor(self.id);
-            let (lane, gain, mut skip) = (&self.lane, &mut self.gain, 0);
+            let (lane, gain, meter, mut skip) = (&self.lane, &mut self.gain, &mut self.meter, 0);
+            let watched = meter.is_watched(now);
             let moved = match self.info.direction {
                 Direction::Playback => host.write(self.id, due, &mut |to| {
                     lane.copy_out(memory, skip, to);
                     gain.apply(to);
+                    if watched {
+                        meter.measure(to);
+                    }
                     skip += to.len();
                 }),
                 Direction::Capture => host.read(self.id, due, &mut |from| {
                     gain.pass(from, |part| {
                         lane.copy_in(memory, skip, part);
+                        if watched {
+                            meter.measure(part);
+                        }
                         skip += part.len();
                     });
                 }),
@@ -168,6 +179,20 @@ impl Pcm {
         } else {
             self.dry_since.or(Some(now))
         };
+    }
+
+    /// Frames between the driver's newest sample and the loudspeaker, or between the microphone and
+    /// the next sample that the driver gets.
+    pub fn delay(&self, host: &mut dyn Host, now: Nanos) -> u64 {
+        let progress = host.progress(self.id, now);
+        let between = match self.info.direction {
+            Direction::Playback => {
+                let newest = host.cursor(self.id) + self.lane.pending_frames();
+                newest.saturating_sub(progress.position)
+            }
+            Direction::Capture => progress.ready,
+        };
+        between.saturating_add(progress.latency)
     }
 
     /// When the stream has to be served next; `None` where only its driver can tell.

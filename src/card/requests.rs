@@ -128,6 +128,7 @@ impl Card {
                     .set_frame_bytes(pcm.params.map_or(1, |params| params.frame_bytes()));
                 if let Some(params) = &pcm.params {
                     pcm.gain.prepare(params);
+                    pcm.meter.prepare(params);
                 }
             }
             Event::Prepare => {

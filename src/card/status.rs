@@ -2,6 +2,8 @@
 //! How a card is, for those who ask from another thread.
 
 use super::Card;
+use crate::audio::Nanos;
+use crate::meter::Peaks;
 use crate::pcm::Tally;
 use crate::stream::{Params, State};
 
@@ -14,6 +16,11 @@ pub struct StreamStatus {
     pub params: Option<Params>,
     /// What it went through since START.
     pub tally: Tally,
+    /// How loud it was since the last question; `None` where that is too long ago.
+    pub peaks: Option<Peaks>,
+    /// Frames between the driver's newest sample and the loudspeaker, or between the microphone and
+    /// the driver; 0 while it stands.
+    pub delay: u64,
 }
 
 /// How a card is.
@@ -34,6 +41,8 @@ impl CardStatus {
             state: State::Idle,
             params: None,
             tally: Tally::default(),
+            peaks: None,
+            delay: 0,
         };
         Self {
             driver: false,
@@ -45,13 +54,19 @@ impl CardStatus {
 
 impl Card {
     /// Writes how the card is into the room of `status`.
-    pub fn describe(&self, status: &mut CardStatus) {
+    pub fn describe(&mut self, status: &mut CardStatus, now: Nanos) {
         status.driver = self.memory.is_some() && !self.suspended;
-        for (room, pcm) in status.streams.iter_mut().zip(&self.pcms) {
+        for (room, pcm) in status.streams.iter_mut().zip(&mut self.pcms) {
+            let runs = pcm.state == State::Running && !self.suspended;
             *room = StreamStatus {
                 state: pcm.state,
                 params: pcm.params,
                 tally: pcm.tally,
+                peaks: pcm.meter.ask(now),
+                delay: match runs {
+                    true => pcm.delay(&mut *self.host, now),
+                    false => 0,
+                },
             };
         }
         for (room, jack) in status.jacks.iter_mut().zip(&self.jacks) {

@@ -18,6 +18,7 @@ use crate::ring::Setup;
 use crate::stream::Params;
 
 mod allocation;
+mod status;
 
 const SIZE: u16 = 64;
 const MEMORY: u64 = 1 << 20;

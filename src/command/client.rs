@@ -107,6 +107,15 @@ fn jack_table(jacks: &[JackReply]) -> String {
     text
 }
 
+/// `-6.02 dB, silent`
+fn peak_words(peaks: &[Option<f64>]) -> String {
+    let word = |peak: &Option<f64>| match peak {
+        Some(peak) => format!("{peak:.2} dB"),
+        None => "silent".to_owned(),
+    };
+    peaks.iter().map(word).collect::<Vec<_>>().join(", ")
+}
+
 fn status(driver: bool, streams: &[StreamReply], jacks: &[JackReply]) -> String {
     let mut text = format!("driver  {}\n", if driver { "attached" } else { "none" });
     for stream in streams {
@@ -120,7 +129,8 @@ fn status(driver: bool, streams: &[StreamReply], jacks: &[JackReply]) -> String 
         if let Some(now) = &stream.parameters {
             let _ = write!(
                 text,
-                "  {} {} Hz {} channels  period {} of {} bytes  {} frames  {} gaps ({} frames)",
+                "  {} {} Hz {} channels  period {} of {} bytes  {} frames  {} gaps ({} frames)  \
+                 delay {} frames  peak {}",
                 now.format,
                 now.rate,
                 now.channels,
@@ -128,7 +138,9 @@ fn status(driver: bool, streams: &[StreamReply], jacks: &[JackReply]) -> String 
                 now.buffer_bytes,
                 stream.frames,
                 stream.gaps,
-                stream.lost
+                stream.lost,
+                stream.delay_frames,
+                peak_words(&stream.peak)
             );
         }
         text.push('\n');

@@ -9,10 +9,11 @@ use std::thread;
 use std::time::Duration;
 
 use super::{Command, JackReply, Parameters, Reply, StreamReply};
-use crate::card::CardStatus;
+use crate::card::{CardStatus, StreamStatus};
 use crate::description::{Description, HostElement, Jack};
 use crate::device::Device;
 use crate::events::Notice;
+use crate::meter::decibels;
 use crate::stream::{Params, State};
 
 /// Clients that are served at once; others are told to come again.
@@ -21,6 +22,9 @@ const CLIENTS: usize = 8;
 const LINE_MAX: u64 = 4096;
 /// A client that does not read its reply is dropped.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long sound is measured for who asks once: two periods of it, within these bounds.
+const SHORTEST_MOMENT: Duration = Duration::from_millis(100);
+const LONGEST_MOMENT: Duration = Duration::from_millis(500);
 /// A client needs little stack, and locked memory is counted.
 const STACK: usize = 128 << 10;
 
@@ -156,8 +160,23 @@ impl Desk {
         Ok(Reply::Jacks { jacks })
     }
 
-    fn status(&self) -> Result<Reply, String> {
+    /// The first question in a while only has the sound measured from now on: a moment of it answers
+    /// who asks once.
+    fn ask_for_peaks(&self) -> Result<CardStatus, String> {
         let status = self.ask()?;
+        let unmeasured = |stream: &&StreamStatus| stream.peaks.is_none();
+        let running = status.streams.iter().filter(unmeasured);
+        let running = running.filter(|stream| stream.state == State::Running);
+        let Some(moment) = running.filter_map(|stream| moment(stream.params?)).max() else {
+            return Ok(status);
+        };
+        drop(status);
+        thread::sleep(moment);
+        self.ask()
+    }
+
+    fn status(&self) -> Result<Reply, String> {
+        let status = self.ask_for_peaks()?;
         let streams = self.description.streams.iter().zip(&status.streams);
         let streams = streams.enumerate().map(|(id, (stream, now))| StreamReply {
             id,
@@ -165,11 +184,14 @@ impl Desk {
             direction: stream.direction.to_string(),
             device: stream.device,
             host: stream.host.to_string(),
+            role: stream.host.role().map(|role| role.name.to_owned()),
             state: name_of(now.state).to_owned(),
             parameters: now.params.map(parameters),
             frames: now.tally.frames,
             gaps: now.tally.gaps,
             lost: now.tally.lost,
+            peak: peaks(now),
+            delay_frames: now.delay,
         });
         Ok(Reply::Status {
             driver: status.driver,
@@ -177,6 +199,19 @@ impl Desk {
             jacks: jack_replies(&self.description.jacks, &status),
         })
     }
+}
+
+/// A time in which samples of a stream pass.
+fn moment(params: Params) -> Option<Duration> {
+    let periods = Duration::from_nanos(params.nanos(params.period_bytes)).checked_mul(2)?;
+    Some(periods.clamp(SHORTEST_MOMENT, LONGEST_MOMENT))
+}
+
+/// The peak of each channel in decibels.
+fn peaks(status: &StreamStatus) -> Vec<Option<f64>> {
+    let channels = status.params.map_or(0, |params| params.channels.into());
+    let peaks = status.peaks.unwrap_or_default().into_iter();
+    peaks.take(channels).map(decibels).collect()
 }
 
 fn jack_replies(jacks: &[Jack], status: &CardStatus) -> Vec<JackReply> {

@@ -282,3 +282,47 @@ fn commands_work_beside_an_inherited_socket() {
     assert!(wait_for_end(&mut child).success());
     assert!(!path.exists());
 }
+
+#[test]
+fn a_user_sees_how_loud_and_how_late_the_sound_is() {
+    let params = Params {
+        buffer_bytes: 3200,
+        period_bytes: 800,
+        ..SMALL
+    };
+    let play = ["--host", "file", "--playback-file", "out.wav"];
+    let device = Device::start(&[&play[..], &["--command-socket", COMMANDS]].concat());
+    let mut card = Card::attach(&device);
+    card.prepare(0, &params);
+    // 4 s of half of full scale.
+    card.queue_periods(0, &[0xc0; 800 * 40], 800);
+    card.kick(TX);
+    card.must(START, 0);
+    // Who asks once is told as well: a moment of sound is measured for the answer.
+    let (_, loud) = tell(&device, &["status"]);
+    assert!(loud.contains("peak -6.02 dB\n"), "{loud}");
+    let (_, json) = tell(&device, &["status", "--json"]);
+    let reply: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let stream = &reply["streams"][0];
+    let delay = stream["delay_frames"].as_u64().unwrap();
+    let frames = stream["frames"].as_u64().unwrap();
+    assert!(delay > 0 && delay + frames <= 800 * 40, "{json}");
+    card.close(0);
+    let (_, stands) = tell(&device, &["status"]);
+    assert!(stands.contains("delay 0 frames  peak"), "{stands}");
+    card.set_params(0, &params);
+    let (_, silent) = tell(&device, &["status", "--json"]);
+    assert!(
+        silent.contains("\"peak\":[null],\"delay_frames\":0"),
+        "{silent}"
+    );
+}
+
+#[cfg(feature = "pipewire")]
+#[test]
+fn a_stream_that_has_a_role_tells_it() {
+    let role = ["--host", "pipewire", "--role", "Navigation"];
+    let device = Device::start(&[&role[..], &["--command-socket", COMMANDS]].concat());
+    let (_, status) = tell(&device, &["status", "--json"]);
+    assert!(status.contains("\"role\":\"Navigation\""), "{status}");
+}

@@ -55,6 +55,16 @@ impl Audit {
         }
     }
 
+    /// The answer to somebody who asks how the card is; `first` after a long time.
+    fn describe_in_silence(&mut self, first: bool) {
+        let mut status = CardStatus::new(STREAMS as usize, 0);
+        let (card, now) = (&mut self.bench.card, self.bench.time);
+        let found = allocation_counter::measure(|| card.describe(&mut status, now));
+        assert_eq!((found.count_total, found.count_current), (0, 0));
+        let measured = status.streams.iter().all(|stream| stream.peaks.is_some());
+        assert_eq!(measured, !first);
+    }
+
     fn room(&mut self, queue: usize) -> u64 {
         let place = (queue as u64 * MESSAGES + self.sent[queue] % MESSAGES) * ROOM;
         self.sent[queue] += 1;
@@ -161,6 +171,10 @@ fn nothing_is_allocated_while_streams_run() {
         }
         audit.bench.time += 10 * MILLISECOND;
         audit.wake_up_in_silence(&format!("period {period}"));
+        if (50..150).contains(&period) {
+            // Somebody asks how it is, so that it is measured too.
+            audit.describe_in_silence(period == 50);
+        }
         if period % 7 == 0 {
             audit.ask(&[0x100, 0, STREAMS, 32], 4 + STREAMS * 32);
             // The volume, read, and written with a new value.
