@@ -226,13 +226,21 @@ impl Card {
     fn report_faults(&mut self) {
         for id in 0..self.pcms.len() {
             if let Some(error) = self.host.fault(id) {
+                self.set_away(id, true);
                 self.report(Report::Failed(id, error));
             }
             if self.host.returned(id) {
+                self.set_away(id, false);
                 self.report(Report::Returned(id));
             }
         }
         self.reports.flush();
+    }
+
+    fn set_away(&mut self, id: usize, away: bool) {
+        if let Some(pcm) = self.pcms.get_mut(id) {
+            pcm.away = away;
+        }
     }
 
     /// When the card has to be served next, if no driver kicks before.

@@ -35,6 +35,8 @@ pub enum Reply {
     },
     /// How the card is.
     Status {
+        /// Process id of the device.
+        process: u32,
         /// Whether a driver is there.
         driver: bool,
         /// The streams, in the order of their virtio ids.
@@ -77,6 +79,8 @@ pub struct StreamReply {
     pub device: u32,
     /// What is behind it.
     pub host: String,
+    /// The host is busy or not there: silence has its place until it is back.
+    pub away: bool,
     /// What its sound is for, where a sound server is told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
@@ -112,6 +116,10 @@ pub struct Parameters {
     pub period_bytes: u32,
     /// Bytes of the driver's buffer.
     pub buffer_bytes: u32,
+    /// Frames of one period.
+    pub period_frames: u64,
+    /// Frames of the driver's buffer.
+    pub buffer_frames: u64,
 }
 
 #[cfg(test)]
@@ -164,6 +172,7 @@ mod tests {
             },
             Reply::Jacks { jacks: jacks() },
             Reply::Status {
+                process: 77,
                 driver: false,
                 streams: Vec::new(),
                 jacks: jacks(),

@@ -74,6 +74,8 @@ pub struct Pcm {
     pub gain: Gain,
     /// How loud they are then.
     pub meter: Meter,
+    /// Its host has failed and is not back: something else keeps its time.
+    pub away: bool,
     /// Since when it runs without holding a message.
     dry_since: Option<Nanos>,
     /// Sound had a hole, and nobody has been told.
@@ -93,6 +95,7 @@ impl Pcm {
             tally: Tally::default(),
             gain: Gain::new(info.channels_max),
             meter: Meter::new(),
+            away: false,
             dry_since: None,
             xrun: false,
         }

@@ -21,6 +21,8 @@ pub struct StreamStatus {
     /// Frames between the driver's newest sample and the loudspeaker, or between the microphone and
     /// the driver; 0 while it stands.
     pub delay: u64,
+    /// Its host has failed and is not back.
+    pub away: bool,
 }
 
 /// How a card is.
@@ -43,6 +45,7 @@ impl CardStatus {
             tally: Tally::default(),
             peaks: None,
             delay: 0,
+            away: false,
         };
         Self {
             driver: false,
@@ -67,6 +70,7 @@ impl Card {
                     true => pcm.delay(&mut *self.host, now),
                     false => 0,
                 },
+                away: pcm.away,
             };
         }
         for (room, jack) in status.jacks.iter_mut().zip(&self.jacks) {

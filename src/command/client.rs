@@ -61,6 +61,7 @@ pub fn tell(tell: &Tell) -> Result<(), TellError> {
             driver,
             streams,
             jacks,
+            ..
         } => status(driver, &streams, &jacks),
     };
     let printed = io::stdout().write_all(text.as_bytes());
@@ -123,8 +124,13 @@ fn status(driver: bool, streams: &[StreamReply], jacks: &[JackReply]) -> String 
         let name = name.map_or(String::new(), |name| format!(" ({name})"));
         let _ = write!(
             text,
-            "stream {}{name}  {} device {}  {}  {}",
-            stream.id, stream.direction, stream.device, stream.host, stream.state
+            "stream {}{name}  {} device {}  {}{}  {}",
+            stream.id,
+            stream.direction,
+            stream.device,
+            stream.host,
+            if stream.away { " (away)" } else { "" },
+            stream.state
         );
         if let Some(now) = &stream.parameters {
             let _ = write!(

@@ -4,6 +4,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::process;
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
@@ -184,6 +185,7 @@ impl Desk {
             direction: stream.direction.to_string(),
             device: stream.device,
             host: stream.host.to_string(),
+            away: now.away,
             role: stream.host.role().map(|role| role.name.to_owned()),
             state: name_of(now.state).to_owned(),
             parameters: now.params.map(parameters),
@@ -194,6 +196,7 @@ impl Desk {
             delay_frames: now.delay,
         });
         Ok(Reply::Status {
+            process: process::id(),
             driver: status.driver,
             streams: streams.collect(),
             jacks: jack_replies(&self.description.jacks, &status),
@@ -240,6 +243,8 @@ fn parameters(params: Params) -> Parameters {
         channels: params.channels,
         period_bytes: params.period_bytes,
         buffer_bytes: params.buffer_bytes,
+        period_frames: params.period_frames(),
+        buffer_frames: u64::from(params.buffer_bytes / params.frame_bytes()),
     }
 }
 

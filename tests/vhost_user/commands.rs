@@ -108,7 +108,11 @@ fn a_user_sees_how_the_card_is() {
     card.close(0);
     let mut client = Client::connect(&device);
     let json = client.say("{\"command\":\"status\"}");
+    let process = format!("{{\"process\":{},", device.pid());
     for part in [
+        process.as_str(),
+        "\"away\":false",
+        "\"period_frames\":80,\"buffer_frames\":320",
         "\"driver\":true",
         "\"state\":\"released\"",
         "\"rate\":8000",
@@ -316,6 +320,35 @@ fn a_user_sees_how_loud_and_how_late_the_sound_is() {
         silent.contains("\"peak\":[null],\"delay_frames\":0"),
         "{silent}"
     );
+}
+
+#[cfg(feature = "alsa")]
+#[test]
+fn a_card_that_is_not_there_is_away() {
+    let nowhere = ["--host", "alsa", "--playback-device", "hw:nowhere"];
+    let device = Device::start(&[&nowhere[..], &["--command-socket", COMMANDS]].concat());
+    let mut card = Card::attach(&device);
+    // S16, 48000 Hz: what most cards have.
+    let params = Params {
+        buffer_bytes: 7680,
+        period_bytes: 1920,
+        channels: 2,
+        format: 5,
+        rate: 7,
+        ..SMALL
+    };
+    card.prepare(0, &params);
+    card.queue_periods(0, &noise(1920 * 40, 1), 1920);
+    card.kick(TX);
+    card.must(START, 0);
+    let (_, status) = tell(&device, &["status"]);
+    assert!(
+        status.contains("alsa hw:nowhere (away)  running"),
+        "{status}"
+    );
+    let (_, json) = tell(&device, &["status", "--json"]);
+    assert!(json.contains("\"away\":true"), "{json}");
+    card.close(0);
 }
 
 #[cfg(feature = "pipewire")]

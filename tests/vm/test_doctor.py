@@ -290,6 +290,11 @@ def test_a_sound_device_without_real_time(right, told):
     is_named("music: real-time", "warn", "priority 50, but its memory may be swapped")
 
 
+def test_a_real_card_that_is_not_there(right, told):
+    told("--host", "alsa", "--playback-device", "hw:nowhere")
+    is_named("music: host", "warn", "busy or away")
+
+
 def test_a_guest_without_the_programs_share_still_says_what_to_do(right):
     away = SHARE.with_name("away")
     SHARE.rename(away)
