@@ -8,11 +8,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Where this project's files to copy are, if it is installed; the first that is there counts.
-const SHARES: &[&str] = &[
-    "/usr/local/share/virtio-loopback",
-    "/usr/share/virtio-loopback",
-];
+/// Below a prefix such as /usr: where this project's files to copy are, if it is installed.
+const SHARES: &[&str] = &["share/virtio-loopback", "share/doc/virtio-loopback"];
+/// What Debian's package manager knows of the package.
+const PACKAGE: &str = "/var/lib/dpkg/info/virtio-loopback.list";
 
 /// A machine, and the user who asks.
 #[derive(Clone, Debug)]
@@ -39,13 +38,16 @@ impl Machine {
             .as_deref()
             .and_then(Path::parent)
             .and_then(Path::parent);
-        let beside = prefix.map(|prefix| prefix.join("share/virtio-loopback"));
-        let beside = beside.and_then(|path| path.to_str().map(str::to_owned));
-        let shares = SHARES.iter().map(|share| (*share).to_owned());
+        let prefix = prefix.and_then(Path::to_str).unwrap_or("/usr");
+        let below = |prefix: &str| {
+            let of_share = |share: &&str| format!("{prefix}/{share}");
+            SHARES.iter().map(of_share).collect::<Vec<_>>()
+        };
+        let prefixes = [prefix, "/usr/local", "/usr"];
         Self {
             root: "/".into(),
             home: env::var("HOME").ok().filter(|home| home.starts_with('/')),
-            shares: beside.into_iter().chain(shares).collect(),
+            shares: prefixes.into_iter().flat_map(below).collect(),
         }
     }
 
@@ -121,12 +123,20 @@ impl Machine {
         files.into_values().filter_map(read).collect()
     }
 
+    /// The command that installs this project, again if need be.
+    pub(super) fn install(&self) -> &'static str {
+        match self.exists(PACKAGE) {
+            true => "apt-get install --reinstall virtio-loopback",
+            false => "make install   # where virtio-loopback's sources are",
+        }
+    }
+
     /// The command that puts one of this project's files in place: a copy where it is installed.
     pub(super) fn copy(&self, file: &str, target: &str) -> String {
         let mut paths = self.shares.iter().map(|share| format!("{share}/{file}"));
         match paths.find(|path| self.exists(path)) {
             Some(path) => format!("install -Dm644 {path} {target}"),
-            None => "make install   # where virtio-loopback's sources are".into(),
+            None => self.install().into(),
         }
     }
 }
@@ -224,6 +234,8 @@ pub(super) mod tests {
         let faked = Faked::new();
         let command = || faked.machine().copy("a.rules", "/etc/a.rules");
         assert!(command().starts_with("make install"));
+        faked.put("var/lib/dpkg/info/virtio-loopback.list", "");
+        assert_eq!(command(), "apt-get install --reinstall virtio-loopback");
         faked.put("usr/share/virtio-loopback/a.rules", "");
         assert_eq!(
             command(),
