@@ -31,6 +31,10 @@ Examples:
     vhost-user-sound --socket-path /run/two.sock --host alsa \\
         --playback-device hw:0,0 --playback-device hw:1,0
 
+  Play into a GStreamer pipeline:
+    vhost-user-sound --socket-path /run/music.sock --host gstreamer \\
+        --playback-pipeline 'audioconvert ! autoaudiosink'
+
   A card whose sound goes through PipeWire, as navigation:
     vhost-user-sound --socket-path /run/navi.sock --host pipewire --role Navigation
 
@@ -92,7 +96,7 @@ pub struct Args {
 
     /// The card's description, a TOML file. See CARD FILES in the manual page.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["host", "playback_device",
-        "capture_device", "playback_file", "capture_file", "devices", "substreams", "formats",
+        "capture_device", "playback_file", "capture_file", "playback_pipeline", "capture_pipeline", "devices", "substreams", "formats",
         "rates", "channels", "polling", "controls", "role", "node_name", "latency", "property",
         "target", "on_cork"])]
     pub card: Option<PathBuf>,
@@ -120,6 +124,16 @@ pub struct Args {
     /// that.
     #[arg(long, value_name = "WAV")]
     pub capture_file: Vec<PathBuf>,
+
+    /// gstreamer: the pipeline that is played into, without its source, such as
+    /// "audioconvert ! autoaudiosink". Given again, the next PCM device of the card plays there.
+    #[arg(long, value_name = "PIPELINE")]
+    pub playback_pipeline: Vec<String>,
+
+    /// gstreamer: the pipeline that is captured, without its sink, such as
+    /// "audiotestsrc ! audioconvert". Given again, the next PCM device of the card captures that.
+    #[arg(long, value_name = "PIPELINE")]
+    pub capture_pipeline: Vec<String>,
 
     /// Options of PipeWire.
     #[command(flatten)]
@@ -253,6 +267,9 @@ pub enum HostKind {
     Loop,
     /// An ALSA PCM.
     Alsa,
+    /// GStreamer pipelines.
+    #[value(name = "gstreamer")]
+    GStreamer,
     /// The graph of a PipeWire server.
     #[value(name = "pipewire")]
     PipeWire,

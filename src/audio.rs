@@ -10,12 +10,15 @@
 pub mod alsa;
 pub mod clock;
 pub mod file;
+#[cfg(feature = "gstreamer")]
+pub mod gstreamer;
 pub mod loopback;
 pub mod mixer;
 pub mod null;
 #[cfg(feature = "pipewire")]
 pub mod pipewire;
 pub mod routes;
+pub mod sample_ring;
 pub mod wav;
 
 use std::os::fd::BorrowedFd;
@@ -47,6 +50,28 @@ pub enum HostError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A description makes no pipeline, or one that is of no use.
+    #[cfg(feature = "gstreamer")]
+    #[error("pipeline '{pipeline}': {what}")]
+    Pipeline {
+        /// The description.
+        pipeline: String,
+        /// What GStreamer said, or what is wrong with it.
+        what: String,
+    },
+    /// A pipeline does not play, or not any more.
+    #[cfg(feature = "gstreamer")]
+    #[error("pipeline '{pipeline}': {what}; the stream goes on in silence until it plays again")]
+    PipelineFailed {
+        /// The description.
+        pipeline: String,
+        /// What GStreamer said.
+        what: String,
+    },
+    /// There is no thread to speak with GStreamer.
+    #[cfg(feature = "gstreamer")]
+    #[error("cannot start the thread that speaks with GStreamer: {0}")]
+    PipelineThread(#[source] std::io::Error),
     /// There is no thread to open sound cards in.
     #[cfg(feature = "alsa")]
     #[error("cannot start the thread that opens sound cards: {0}")]

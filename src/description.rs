@@ -171,6 +171,8 @@ pub enum StreamHost {
     Alsa(String),
     /// A node in the graph of a PipeWire server.
     PipeWire(GraphNode),
+    /// A GStreamer pipeline without one end, by its description.
+    Pipeline(String),
 }
 
 impl StreamHost {
@@ -191,6 +193,7 @@ impl fmt::Display for StreamHost {
             Self::File(path) => write!(f, "file {}", path.display()),
             Self::Alsa(pcm) => write!(f, "alsa {pcm}"),
             Self::PipeWire(node) => node.fmt(f),
+            Self::Pipeline(pipeline) => write!(f, "gstreamer {pipeline}"),
         }
     }
 }

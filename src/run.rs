@@ -71,7 +71,7 @@ pub enum RunError {
         offered: String,
     },
     /// The host is not built in.
-    #[cfg(not(all(feature = "alsa", feature = "pipewire")))]
+    #[cfg(not(all(feature = "alsa", feature = "gstreamer", feature = "pipewire")))]
     #[error("host {0} is not built into this program; build it with --features {0}")]
     NotBuilt(&'static str),
     /// A real card's element cannot be used.

@@ -37,6 +37,10 @@ pub trait Medium: Send {
     fn fault(&mut self, _stream: usize) -> Option<HostError> {
         None
     }
+    /// See [`Host::returned`].
+    fn returned(&mut self, _stream: usize) -> bool {
+        false
+    }
 }
 
 /// A frame clock. All clocks of one rate tick at the same instants, so that two streams stay a
@@ -188,6 +192,10 @@ impl<M: Medium> Host for Clocked<M> {
 
     fn fault(&mut self, stream: usize) -> Option<HostError> {
         self.medium.fault(stream)
+    }
+
+    fn returned(&mut self, stream: usize) -> bool {
+        self.medium.returned(stream)
     }
 }
 

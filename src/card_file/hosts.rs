@@ -33,6 +33,11 @@ pub fn host(table: &StreamTable, folder: &Path) -> Result<StreamHost, Fault> {
             let pcm = needed(table, table.pcm.as_ref(), "pcm = \"hw:0,0\"")?;
             Ok(StreamHost::Alsa(not_empty(pcm, "pcm")?))
         }
+        Host::GStreamer => {
+            let example = "pipeline = \"audioconvert ! autoaudiosink\"";
+            let pipeline = needed(table, table.pipeline.as_ref(), example)?;
+            Ok(StreamHost::Pipeline(not_empty(pipeline, "pipeline")?))
+        }
         Host::PipeWire => Ok(StreamHost::PipeWire(node(table)?)),
     }
 }
@@ -48,6 +53,7 @@ fn check_keys(table: &StreamTable) -> Result<(), Fault> {
         ("pcm", Host::Alsa, at(&table.pcm)),
         ("file", Host::File, at(&table.file)),
         ("cable", Host::Loop, at(&table.cable)),
+        ("pipeline", Host::GStreamer, at(&table.pipeline)),
         ("role", Host::PipeWire, at(&table.role)),
         ("node-name", Host::PipeWire, at(&table.node_name)),
         ("latency", Host::PipeWire, at(&table.latency)),

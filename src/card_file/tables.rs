@@ -52,6 +52,7 @@ pub struct StreamTable {
     pub pcm: Option<Spanned<String>>,
     pub file: Option<Spanned<PathBuf>>,
     pub cable: Option<Spanned<String>>,
+    pub pipeline: Option<Spanned<String>>,
     pub role: Option<Spanned<String>>,
     pub node_name: Option<Spanned<String>>,
     pub latency: Option<Spanned<String>>,
@@ -96,6 +97,8 @@ pub enum Host {
     File,
     Loop,
     Alsa,
+    #[serde(rename = "gstreamer")]
+    GStreamer,
     #[serde(rename = "pipewire")]
     PipeWire,
 }
@@ -107,6 +110,7 @@ impl fmt::Display for Host {
             Self::File => "file",
             Self::Loop => "loop",
             Self::Alsa => "alsa",
+            Self::GStreamer => "gstreamer",
             Self::PipeWire => "pipewire",
         })
     }

@@ -37,6 +37,9 @@ pub fn open(description: &Description) -> Result<Routes, RunError> {
             (None, StreamHost::File(path)) => {
                 first_of(routes.add_host(files.open(stream.direction, path)?))
             }
+            (None, StreamHost::Pipeline(description)) => {
+                first_of(routes.add_host(open_pipeline(stream.direction, description)?))
+            }
             (None, _) => {
                 let info = everything(stream.direction, &pcm_format::FORMATS);
                 first_of(routes.add_host(Box::new(Clocked::new(Null::new(vec![info])))))
@@ -215,6 +218,21 @@ fn open_nodes(
         return Err(RunError::NotBuilt("pipewire"));
     }
     Ok(())
+}
+
+/// Makes a stream's end of a GStreamer pipeline.
+#[cfg(feature = "gstreamer")]
+fn open_pipeline(direction: Direction, description: &str) -> Result<Box<dyn Host>, RunError> {
+    use crate::audio::gstreamer::{Capturer, Player};
+    Ok(match direction {
+        Direction::Playback => Box::new(Clocked::new(Player::new(description)?)),
+        Direction::Capture => Box::new(Clocked::new(Capturer::new(description)?)),
+    })
+}
+
+#[cfg(not(feature = "gstreamer"))]
+fn open_pipeline(_direction: Direction, _description: &str) -> Result<Box<dyn Host>, RunError> {
+    Err(RunError::NotBuilt("gstreamer"))
 }
 
 /// What a description leaves of what its host can do.

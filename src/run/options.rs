@@ -27,6 +27,15 @@ pub fn describe(args: &Args) -> Result<Description, RunError> {
             let capture = args.capture_device.iter().cloned().map(StreamHost::Alsa);
             listed(args, playback, capture)
         }
+        HostKind::GStreamer => {
+            let playback = args.playback_pipeline.iter().cloned();
+            let capture = args.capture_pipeline.iter().cloned();
+            let (playback, capture) = (
+                playback.map(StreamHost::Pipeline),
+                capture.map(StreamHost::Pipeline),
+            );
+            listed(args, playback, capture)
+        }
         HostKind::PipeWire => {
             let nodes =
                 |direction| (0..args.devices).map(move |device| node(args, direction, device));
@@ -67,10 +76,12 @@ fn check(args: &Args) -> Result<(), RunError> {
         HostKind::File => "file",
         HostKind::Loop => "loop",
         HostKind::Alsa => "alsa",
+        HostKind::GStreamer => "gstreamer",
         HostKind::PipeWire => "pipewire",
     };
     let alsa = args.host == HostKind::Alsa;
     let file = args.host == HostKind::File;
+    let pipeline = args.host == HostKind::GStreamer;
     let graph = args.host == HostKind::PipeWire;
     let node = &args.pipewire;
     let options = [
@@ -78,7 +89,17 @@ fn check(args: &Args) -> Result<(), RunError> {
         ("--capture-device", !args.capture_device.is_empty(), alsa),
         ("--playback-file", !args.playback_file.is_empty(), file),
         ("--capture-file", !args.capture_file.is_empty(), file),
-        ("--devices", args.devices != 1, !(alsa || file)),
+        (
+            "--playback-pipeline",
+            !args.playback_pipeline.is_empty(),
+            pipeline,
+        ),
+        (
+            "--capture-pipeline",
+            !args.capture_pipeline.is_empty(),
+            pipeline,
+        ),
+        ("--devices", args.devices != 1, !(alsa || file || pipeline)),
         ("--role", node.role.is_some(), graph),
         ("--node-name", node.node_name.is_some(), graph),
         ("--latency", node.latency.is_some(), graph),
@@ -90,7 +111,8 @@ fn check(args: &Args) -> Result<(), RunError> {
     if let Some((option, ..)) = ignored {
         return Err(RunError::Misplaced(option, name));
     }
-    let [play_on, capture_from, play_to, capture, ..] = options.map(|(_, given, _)| given);
+    let [play_on, capture_from, play_to, capture, sink, source, ..] =
+        options.map(|(_, given, _)| given);
     if file && !(play_to || capture) {
         return Err(RunError::Missing(
             name,
@@ -101,6 +123,12 @@ fn check(args: &Args) -> Result<(), RunError> {
         return Err(RunError::Missing(
             name,
             "--playback-device, --capture-device or both",
+        ));
+    }
+    if pipeline && !(sink || source) {
+        return Err(RunError::Missing(
+            name,
+            "--playback-pipeline, --capture-pipeline or both",
         ));
     }
     Ok(())

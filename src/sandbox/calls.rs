@@ -13,6 +13,7 @@ use seccompiler::{
 
 use super::Needs;
 use super::call_lists::{ALLOWED, ALLOWED_ON_X86, FATAL, FATAL_ON_X86};
+use super::needs::ANYTHING;
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 type Result<T> = std::result::Result<T, seccompiler::BackendError>;
@@ -22,6 +23,9 @@ type Result<T> = std::result::Result<T, seccompiler::BackendError>;
 /// # Errors
 /// Why the kernel does not do it.
 pub fn restrict(needs: &Needs) -> std::result::Result<String, String> {
+    if needs.anything {
+        return Err(ANYTHING.to_owned());
+    }
     let both = programs(needs).map_err(|error| error.to_string())?;
     for program in &both {
         apply_filter_all_threads(program).map_err(|error| match error {

@@ -9,6 +9,7 @@ use landlock::{
 };
 
 use super::Needs;
+use super::needs::ANYTHING;
 
 /// The newest rights that are handled. What the running kernel does not know is left out.
 const KNOWN: ABI = ABI::V6;
@@ -18,6 +19,9 @@ const KNOWN: ABI = ABI::V6;
 /// # Errors
 /// Why the kernel does not do it.
 pub fn restrict(needs: &Needs) -> Result<String, String> {
+    if needs.anything {
+        return Err(ANYTHING.to_owned());
+    }
     let status = rules(needs)
         .and_then(RulesetCreated::restrict_self)
         .map_err(|error| error.to_string())?;

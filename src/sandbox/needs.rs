@@ -53,6 +53,8 @@ const PIPEWIRE_VARIABLES: [&str; 5] = [
     "SPA_PLUGIN_DIR",
     "SPA_DATA_DIR",
 ];
+/// Why nothing can be taken from a process that has a pipeline.
+pub const ANYTHING: &str = "a GStreamer pipeline does whatever its elements do";
 /// Where real cards come and go.
 const CARDS: &str = "/dev/snd";
 
@@ -69,6 +71,8 @@ pub struct Needs {
     pub sockets: Vec<PathBuf>,
     /// Libraries may load others: memory becomes code.
     pub loads_code: bool,
+    /// Whatever a user has described is to work: files and calls cannot be told beforehand.
+    pub anything: bool,
     /// Libraries make real-time threads of their own.
     pub real_time_threads: bool,
 }
@@ -99,6 +103,7 @@ impl Needs {
             },
             StreamHost::Alsa(_) => self.add_real_cards(),
             StreamHost::PipeWire(_) => self.add_graph(),
+            StreamHost::Pipeline(_) => self.anything = true,
         }
     }
 

@@ -34,6 +34,8 @@ mod controls;
 mod devices;
 mod events;
 mod formats;
+#[cfg(feature = "gstreamer")]
+mod gstreamer;
 mod hostile_chains;
 mod hostile_control;
 mod hostile_rings;

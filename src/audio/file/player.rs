@@ -14,6 +14,7 @@ use rtrb::{Producer, RingBuffer};
 
 use super::super::HostError;
 use super::super::clock::Medium;
+use super::super::sample_ring;
 use super::disk::{Disk, Order};
 use super::failure;
 use super::recording::Recording;
@@ -88,9 +89,13 @@ impl Medium for Player {
 
     fn prepare(&mut self, _stream: usize, params: &Params) -> Result<(), HostError> {
         self.frame_bytes = params.frame_bytes() as usize;
-        let second = self.frame_bytes.saturating_mul(params.rate as usize);
-        let room = second.saturating_mul(RING_SECONDS);
-        let room = room.clamp(LEAST_RING, MOST_RING) / self.frame_bytes * self.frame_bytes;
+        let room = sample_ring::room(
+            self.frame_bytes,
+            params.rate,
+            RING_SECONDS,
+            LEAST_RING,
+            MOST_RING,
+        );
         let (producer, consumer) = RingBuffer::new(room);
         self.samples = None;
         let place = self.place;
@@ -119,20 +124,7 @@ impl Medium for Player {
         let Some(samples) = &mut self.samples else {
             return frames;
         };
-        let room = samples.slots() / self.frame_bytes;
-        let taken = usize::try_from(frames).unwrap_or(usize::MAX).min(room);
-        let Ok(mut chunk) = samples.write_chunk(taken * self.frame_bytes) else {
-            return 0;
-        };
-        // The ring has room for whole frames, so neither part ends within one.
-        let (first, second) = chunk.as_mut_slices();
-        for part in [first, second] {
-            if !part.is_empty() {
-                fill(part);
-            }
-        }
-        chunk.commit_all();
-        taken as u64
+        sample_ring::put(samples, self.frame_bytes, frames, fill)
     }
 
     fn read(&mut self, _stream: usize, _frames: u64, _drain: &mut dyn FnMut(&[u8])) {}
