@@ -73,7 +73,9 @@ install: ## install programs, man pages, udev rules and driver (PREFIX, DESTDIR,
 		install -Dm755 $(PROGRAM_DIR)/$$program $(DESTDIR)$(PREFIX)/bin/$$program || exit; \
 	done
 	@install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man1 build/man/*.1
-	@cd examples && find . -type f -exec install -Dm644 {} $(abspath $(DESTDIR)$(PREFIX))/share/doc/virtio-loopback/{} \;
+	@cd examples && find . -type f | while read -r file; do \
+		install -D -m "$$(test -x "$$file" && echo 755 || echo 644)" "$$file" "$(abspath $(DESTDIR)$(PREFIX))/share/doc/virtio-loopback/$$file" || exit; \
+	done
 	@install -Dm644 -t $(DESTDIR)$(UDEVDIR) $(UDEV_RULES)
 	@install -Dm644 kernel-driver/virtio-loopback.modprobe.conf $(DESTDIR)$(MODPROBEDIR)/virtio-loopback.conf
 	@install -Dm644 -t $(DESTDIR)$(PREFIX)/include/linux kernel-driver/include/uapi/linux/virtio_loopback.h

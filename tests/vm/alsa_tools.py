@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 """aplay and arecord, as a user runs them."""
 
+import dataclasses
 import pathlib
 import platform
 import re
@@ -51,28 +52,33 @@ def play(device, sound, **options):
 
 
 class Recorder(Program):
-    """arecord, which is recording once this exists."""
+    """arecord, which is recording once this exists. `separate`: not interleaved, as PipeWire plays;
+    the two ends of a real card's cable have to be alike."""
 
-    def __init__(self, device, layout, period=None, buffer=None, mmap=False, prefix=()):
-        self.layout = layout
+    def __init__(self, device, layout, period=None, buffer=None, mmap=False, separate=False, prefix=()):
         self.buffer = buffer or layout.rate
-        self._file = tempfile.NamedTemporaryFile(suffix=".raw")
+        self._folder = tempfile.TemporaryDirectory()  # goes with this object
+        self._file = pathlib.Path(self._folder.name, "recorded.raw")
         options = ["--period-size", period] if period else ["--period-size", layout.rate // 50]
         options += ["--buffer-size", self.buffer]
         options += ["--mmap"] if mmap else []
-        super().__init__(*prefix, "arecord", "-v", "-D", device, *layout.alsa_options, *options, self._file.name)
+        options += ["--separate-channels"] if separate else []
+        super().__init__(*prefix, "arecord", "-v", "-D", device, *layout.alsa_options, *options, self._file)
+        if separate:  # looked at is the first
+            layout, self._file = dataclasses.replace(layout, channels=1), self._file.with_suffix(".raw.0")
+        self.layout = layout
         wait_until(lambda: self.frames() > 0 or not self.running(), f"arecord on {device}: a first frame")
         assert self.running(), self.output()
 
     def frames(self):
         try:
-            return pathlib.Path(self._file.name).stat().st_size // self.layout.frame_bytes
+            return self._file.stat().st_size // self.layout.frame_bytes
         except FileNotFoundError:
             return 0  # arecord makes the file anew
 
     def newest(self, frames):
         """The last frames that were recorded."""
-        return pathlib.Path(self._file.name).read_bytes()[-frames * self.layout.frame_bytes :]
+        return self._file.read_bytes()[-frames * self.layout.frame_bytes :]
 
     def wait_for(self, frames):
         wait_until(
@@ -89,7 +95,7 @@ class Recorder(Program):
         self.wait()
         assert "overrun" not in self.output(), self.output()
         assert f": {self.buffer}" in self.output(), f"the buffer is not {self.buffer}:\n{self.output()}"
-        return Sound(self.layout, pathlib.Path(self._file.name).read_bytes())
+        return Sound(self.layout, self._file.read_bytes())
 
     def compare(self, sound, **keywords):
         """Ends, and compares what was recorded with what was played."""

@@ -16,6 +16,13 @@ RULE = EXAMPLES.parent / "udev" / "92-virtio-loopback-hide.rules"
 RULES = pathlib.Path("/run/udev/rules.d")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def programs_in_memory(machine):
+    """Reading them from the host's disk takes longer than a test may."""
+    for version in VERSIONS:
+        WirePlumber(version).unpack()
+
+
 @pytest.fixture(params=VERSIONS)
 def server(make_card, request):
     """The servers, which end before the cards that they may have open."""

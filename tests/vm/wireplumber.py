@@ -2,6 +2,7 @@
 """PipeWire and WirePlumber, as one Debian release has them, in a root of their own in the guest's memory.
 
     server = WirePlumber("0.5")
+    server.unpack()
     server.start(EXAMPLES / "0.5")      # clients: server.environment
     server.cards()                      # the cards that WirePlumber has taken
     server.stop()
@@ -35,11 +36,11 @@ class WirePlumber:
         # A client needs no more than this to find the server.
         self.environment = {"PIPEWIRE_RUNTIME_DIR": str(self.runtime)}
         self._programs = []
-        if not self.root.exists():
-            self._unpack()
 
-    def _unpack(self):
-        """Once a boot; the archive is small enough to stay."""
+    def unpack(self):
+        """Makes the root, once a boot: it is small enough to stay. Takes its time."""
+        if self.root.exists():
+            return
         archive = CACHE / "sound-servers" / f"{self.version}.tar"
         assert archive.exists(), f"{archive} is missing; make it: tests/harness/sound-servers {self.version}"
         self.root.mkdir()
