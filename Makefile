@@ -44,8 +44,9 @@ man: ## write the man pages of the programs, into build/man/
 modules: ## build the driver alone, into build/KERNEL/
 	@$(HARNESS)/build-module $(KERNEL) build/$(KERNEL) $(KFLAGS)
 
-demo: ## boot a virtual machine, play two recordings on two cards, show what arrived
+demo: ## boot a virtual machine: two cards play bit for bit, then music, navigation and phone by their roles
 	@$(HARNESS)/setup demo
+	@$(HARNESS)/sound-servers 0.5
 	@$(MAKE) --no-print-directory programs modules KERNEL=6.12
 	@tests/demo/run
 

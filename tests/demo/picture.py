@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""One picture of the demo: each file beside what its real card got."""
+"""One picture of the scene: what each card plays, what is heard of it, and the mix, over time."""
 
 import matplotlib
 
@@ -7,123 +7,131 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
-from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator  # noqa: E402
+import scene as scenes  # noqa: E402
+from matplotlib.ticker import MultipleLocator  # noqa: E402
 
-INK, SOFT, GRID = "#1d2433", "#6b7385", "#e6e9f0"
-SENT, GOT, WRONG = "#3b6fd4", "#1f9d78", "#d1373f"
-COLUMNS = 900  # of a waveform: one thin line a column, from its lowest to its highest sample
-CLOSE_UP = 0.003  # seconds
+INK, SOFT, GRID, WRONG, RIGHT = "#1d2433", "#6b7385", "#e3e7ef", "#d1373f", "#1f9d78"
+COLOURS = {"music": "#3b6fd4", "navigation": "#e0861a", "phone": "#8a4fc9"}
+ROLES = {"music": "Multimedia, 25", "navigation": "Navigation, 50", "phone": "Communication, 75"}
+COLUMNS = 1100  # of a waveform: one thin line a column, from its lowest to its highest sample
+WIDTH, HEIGHT = 13, 7.4
+LEFT, RIGHT_EDGE, TOP, BOTTOM = 0.132, 0.982, 0.825, 0.085
+TITLE = "A prompt ducks the music, a phone call silences both, and the music comes back"
+WHY = {
+    ("a call", "music"): "the player waits",
+    ("a call", "navigation"): "time passes unheard",
+}
 
 
-def draw(cards, path, credit):
+def draw(scene, path, version, credit):
     """Writes the picture to `path` and returns it."""
-    plt.rcParams.update({"font.family": "DejaVu Sans", "font.size": 9, "text.color": INK, "axes.edgecolor": GRID,
-                         "xtick.color": SOFT, "ytick.color": SOFT, "axes.labelcolor": SOFT})
-    rows = len(cards)
-    figure = plt.figure(figsize=(13, 1.9 + 2.75 * rows), dpi=130, facecolor="white")
-    grid = figure.add_gridspec(rows, 3, width_ratios=[1, 1, 0.78], left=0.055, right=0.98, wspace=0.13,
-                               top=1 - 1.5 / (1.9 + 2.75 * rows), bottom=0.62 / (1.9 + 2.75 * rows), hspace=0.52)
-    head(figure, cards)
-    longest = max(card["result"].frames_in / card["rate"] for card in cards)
-    for row, card in enumerate(cards):
-        axes = [figure.add_subplot(grid[row, column]) for column in range(3)]
-        draw_card(axes, card, longest)
-    figure.text(0.98, 0.1 / figure.get_figheight(), credit, size=7.5, color=SOFT, ha="right")
-    figure.savefig(path)
+    plt.rcParams.update({"font.family": "DejaVu Sans", "font.size": 9, "text.color": INK, "xtick.color": SOFT})
+    figure = plt.figure(figsize=(WIDTH, HEIGHT), dpi=110, facecolor="white")
+    grid = figure.add_gridspec(4, 1, height_ratios=[1, 1, 1, 1.35], left=LEFT, right=RIGHT_EDGE, top=TOP,
+                               bottom=BOTTOM, hspace=0.16)
+    head(figure, scene, version)
+    axes = [figure.add_subplot(grid[row]) for row in range(4)]
+    for axis, card in zip(axes, scene.sounds, strict=False):
+        draw_card(axis, scene, card)
+    draw_mix(axes[-1], scene)
+    for axis in axes:
+        frame(axis, scene, last=axis is axes[-1])
+    label_phases(axes[0], scene)
+    figure.text(RIGHT_EDGE, 0.018, credit, size=7.5, color=SOFT, ha="right")
+    figure.savefig(path, pil_kwargs={"optimize": True})
     plt.close(figure)
     return path
 
 
-def head(figure, cards):
-    exact = all(card["result"].exact for card in cards)
-    height = figure.get_figheight()
-    figure.text(0.055, 1 - 0.42 / height, "Two virtual cards play at the same time, each on its own real card",
-                size=17, weight="bold")
-    verdict = "Every sample arrived, in order, once." if exact else "Not every sample arrived."
-    how = "aplay  →  ALSA  →  virtio_snd  →  virtio_loopback  →  vhost-user-sound  →  the real card"
-    figure.text(0.055, 1 - 0.75 / height, verdict, size=12, weight="bold", color=GOT if exact else WRONG)
-    figure.text(0.98, 1 - 0.75 / height, how, size=9.5, color=SOFT, ha="right")
+def head(figure, scene, version):
+    figure.text(0.02, 0.945, TITLE, size=16.5, weight="bold")
+    right = scene.is_right()
+    verdict = "Every level is what the policy asks for." if right else "Not every level is what the policy asks for."
+    figure.text(0.02, 0.903, verdict, size=11.5, weight="bold", color=RIGHT if right else WRONG)
+    how = f"three virtual cards  \N{RIGHTWARDS ARROW}  three processes  \N{RIGHTWARDS ARROW}  " \
+          f"PipeWire, WirePlumber {version} with AGL's roles  \N{RIGHTWARDS ARROW}  one real card, recorded here"
+    figure.text(RIGHT_EDGE, 0.903, how, size=9, color=SOFT, ha="right")
 
 
-def draw_card(axes, card, seconds):
-    sent, got, offset = samples_of(card)
-    result, rate = card["result"], card["rate"]
-    peak = max(np.abs(sent).max(), np.abs(got).max() if len(got) else 0, 0.5) * 1.08
-    kind = {1: "mono", 2: "stereo"}.get(card["channels"], f"{card['channels']} channels")
-    waveform(axes[0], sent, rate, peak, SENT)
-    shape = f"{rate:,} Hz, {kind}, {result.frames_in:,} frames"
-    title(axes[0], f"{card['name']}: the file", f"{card['file'].name}, {shape}")
-    waveform(axes[1], got, rate, peak, GOT)
-    arrived = "no difference" if result.exact else f"first difference at frame {result.first_difference:,}"
-    title(axes[1], "what the real card got", f"{result.frames_out:,} frames, {arrived}, {card['xruns']} xruns",
-          SOFT if result.exact else WRONG)
-    if not result.exact and result.first_difference is not None:
-        axes[1].axvline(result.first_difference / rate, color=WRONG, lw=1.2)
-    close_up(axes[2], sent, got, rate, where(card, sent))
-    for axis in axes[:2]:
-        axis.set_xlim(0, seconds)
-        axis.yaxis.set_major_locator(MultipleLocator(0.5))
-        axis.set_xlabel("seconds", labelpad=1)
+def draw_card(axis, scene, card):
+    waveform(axis, played_by(scene, card), COLOURS[card], 0.2)
+    waveform(axis, heard_of(scene, card), COLOURS[card], 1)
+    for phase in scene.phases:
+        label_level(axis, phase, card, len(scene.mix))
+    name(axis, card, f"role {ROLES[card]}", COLOURS[card])
 
 
-def samples_of(card):
-    """The first channel of both, from -1 to 1, laid on each other; 16-bit samples."""
-    sent = np.frombuffer(card["sent"], "<i2").reshape(-1, card["channels"])[:, 0] / 32768
-    got = np.frombuffer(card["received"], "<i2")
-    got = got[: len(got) // card["channels"] * card["channels"]].reshape(-1, card["channels"])[:, 0] / 32768
-    start = max(card["result"].start or 0, 0)
-    return sent, got[start : start + len(sent)], start
+def draw_mix(axis, scene):
+    """The recording, with what it has of each card on it, the loudest behind."""
+    waveform(axis, scene.mix, SOFT, 0.5)
+    for phase in scene.phases:
+        loudest_first = sorted(phase.levels, key=lambda card: -(phase.levels[card] or 0))
+        for card in loudest_first:
+            alone = np.zeros(len(scene.mix))
+            alone[phase.start : phase.end] = heard_of(scene, card)[phase.start : phase.end]
+            waveform(axis, alone, COLOURS[card], 0.9)
+    name(axis, "the mix", "what the real card got", INK)
 
 
-def where(card, sent):
-    """The frame to look at closely: the first difference, or a loud place."""
-    if not card["result"].exact and card["result"].first_difference:
-        return max(card["result"].first_difference - int(CLOSE_UP * card["rate"] / 2), 0)
-    step = card["rate"] // 20
-    loud = [np.abs(sent[at : at + step]).mean() for at in range(0, len(sent) - step, step)]
-    return int(np.argmax(loud)) * step
+def played_by(scene, card):
+    """What an application plays on a card, on the time of the mix."""
+    return sum(scene.placed(take) for take in scene.takes if take.card == card)
 
 
-def waveform(axis, samples, rate, peak, colour):
+def heard_of(scene, card):
+    heard = np.zeros(len(scene.mix))
+    for phase in scene.phases:
+        if phase.levels[card] and abs(phase.levels[card]) > scenes.CLOSE:
+            part = slice(phase.start, phase.end)
+            heard[part] = phase.levels[card] * played_by(scene, card)[part]
+    return heard
+
+
+def label_level(axis, phase, card, frames):
+    level, wanted = phase.levels[card], phase.wanted[card]
+    if wanted is None:
+        return
+    colour = INK if phase.is_right(card) else WRONG
+    text = f"\N{MULTIPLICATION SIGN} {abs(level):.2f}"
+    start, width = phase.start / scenes.RATE, 0.012 * frames / scenes.RATE
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.2}
+    axis.text(start + width, 0.86, text, size=9.5, weight="bold", color=colour, va="center", bbox=box)
+    if why := WHY.get((phase.name, card)):
+        axis.text((phase.start + phase.end) / 2 / scenes.RATE, -0.82, why, size=8.5, color=SOFT, style="italic",
+                  ha="center", va="center", bbox=box)
+
+
+def label_phases(axis, scene):
+    for phase in scene.phases:
+        middle = (phase.start + phase.end) / 2 / scenes.RATE
+        axis.text(middle, 1.08, phase.name, transform=axis.get_xaxis_transform(), size=10.5, weight="bold",
+                  ha="center", va="bottom")
+
+
+def waveform(axis, samples, colour, alpha):
     width = max(len(samples) // COLUMNS, 1)
     blocks = samples[: len(samples) // width * width].reshape(-1, width)
-    times = np.arange(len(blocks)) * width / rate
-    if len(blocks):
-        axis.fill_between(times, blocks.min(axis=1), blocks.max(axis=1), color=colour, alpha=0.38, lw=0)
-        level = np.sqrt((blocks**2).mean(axis=1))
-        axis.fill_between(times, -level, level, color=colour, lw=0)
-    axis.set_ylim(-peak, peak)
-    axis.axhline(0, color="white", lw=0.5)
-    frame(axis)
+    times = np.arange(len(blocks)) * width / scenes.RATE
+    low, high = blocks.min(axis=1), blocks.max(axis=1)
+    axis.fill_between(times, low, high, where=high > low, color=colour, alpha=alpha, lw=0)
 
 
-def close_up(axis, sent, got, rate, at):
-    count = int(CLOSE_UP * rate)
-    time = np.arange(count) / rate * 1000
-    file, card = sent[at : at + count], got[at : at + count]
-    axis.plot(time[: len(file)], file, color=SENT, lw=1.6, label="the file")
-    axis.plot(time[: len(card)], card, "o", color=GOT, ms=2.9, label="the real card")
-    axis.set_xlim(-0.02 * CLOSE_UP * 1000, CLOSE_UP * 1000)
-    low, high = min(file.min(), 0), max(file.max(), 0)
-    axis.set_ylim(low - 0.12 * (high - low), high + 0.38 * (high - low))
-    title(axis, "both, sample by sample", f"{CLOSE_UP * 1000:.0f} ms from {at / rate:.2f} s on")
-    axis.set_xlabel("milliseconds", labelpad=1)
-    axis.legend(loc="upper right", ncols=2, frameon=False, fontsize=8, handlelength=1.3, columnspacing=1.2,
-                borderaxespad=0.2)
-    frame(axis)
+def name(axis, text, detail, colour):
+    axis.text(-0.013, 0.56, text, transform=axis.transAxes, size=12, weight="bold", color=colour, ha="right")
+    axis.text(-0.013, 0.36, detail, transform=axis.transAxes, size=8.2, color=SOFT, ha="right", va="center")
 
 
-def title(axis, text, detail, colour=SOFT):
-    axis.text(0, 1.165, text, transform=axis.transAxes, size=11.5, weight="bold", va="bottom")
-    axis.text(0, 1.045, detail, transform=axis.transAxes, size=8.8, color=colour, va="bottom")
-
-
-def frame(axis):
+def frame(axis, scene, last):
     axis.set_facecolor("#fafbfd")
-    axis.grid(axis="x", color=GRID, lw=0.8)
-    axis.set_axisbelow(True)
-    axis.yaxis.set_major_locator(MaxNLocator(4, symmetric=True))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}")))
-    axis.tick_params(length=0)
-    for side in ("top", "right", "left"):
-        axis.spines[side].set_visible(False)
+    axis.set_xlim(0, len(scene.mix) / scenes.RATE)
+    axis.set_ylim(-1.08, 1.08)
+    axis.set_yticks([])
+    axis.axhline(0, color=GRID, lw=0.8, zorder=0)
+    for phase in scene.phases[1:]:
+        axis.axvline(phase.start / scenes.RATE, color=SOFT, lw=0.8, ls=(0, (4, 3)))
+    axis.xaxis.set_major_locator(MultipleLocator(2))
+    axis.tick_params(length=0, labelbottom=last)
+    if last:
+        axis.set_xlabel("seconds", color=SOFT, labelpad=1)
+    for side in axis.spines.values():
+        side.set_visible(False)

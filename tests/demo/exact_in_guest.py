@@ -1,25 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""The part of the demo that runs inside the virtual machine; tests/demo/run starts it there.
+"""The demo's first act, inside the virtual machine.
 
-Loads the module, makes a card of each recording's name, plays all of them at the same time,
-and leaves what reached the real cards, and the counters, in the folder of the recordings.
+Makes a card of each recording's name, plays all of them at the same time, each on a real card of
+its own, and leaves what reached the real cards, and the counters, in the folder of the recordings.
 """
 
 import json
 import pathlib
 import re
-import sys
 import time
 import wave
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "vm"))
-
-import alsa_tools  # noqa: E402
-import machine  # noqa: E402
-import programs  # noqa: E402
-from card import Card  # noqa: E402
-from real_card import RealCard  # noqa: E402
-from sounds import Layout  # noqa: E402
+import alsa_tools
+import programs
+from card import Card
+from real_card import RealCard
+from sounds import Layout
 
 FORMATS = {1: "U8", 2: "S16_LE", 3: "S24_3LE", 4: "S32_LE"}
 
@@ -67,9 +63,7 @@ class Place:
         return {**counters, "xruns": underruns + sum(map(int, gaps)), "recorder_frames": self.recorder.buffer}
 
 
-def main(folder):
-    say("loading virtio_loopback.ko, snd-aloop for two real cards, udev with our rules")
-    machine.prepare()
+def play(folder):
     files = sorted(pathlib.Path(folder).glob("*.wav"))
     places = [Place(file, RealCard(f"real{number}")) for number, file in enumerate(files)]
     for place in places:
@@ -89,7 +83,3 @@ def main(folder):
     say(f"both have played, {time.monotonic() - start:.1f} s by the guest's clock")
     results = {place.name: place.result() for place in places}
     pathlib.Path(folder, "counters.json").write_text(json.dumps(results))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
