@@ -11,6 +11,7 @@ use nix::poll::{PollFd, PollFlags};
 
 use crate::device_process::{DeviceProcess, ProcessError};
 use crate::driver::{Driver, DriverError, State};
+use crate::readiness::Readiness;
 use crate::session::{Handled, Session, SessionError};
 use crate::signals::{Signals, poll_until};
 
@@ -71,6 +72,7 @@ pub struct EventLoop<'a, D> {
     session: &'a mut Session<D>,
     signals: &'a Signals,
     process: Option<&'a mut DeviceProcess>,
+    readiness: &'a mut Readiness,
     /// Told to the user when no driver takes the device.
     driver_advice: String,
     driver_due: Option<Instant>,
@@ -82,12 +84,13 @@ pub struct EventLoop<'a, D> {
 impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
     /// An event loop for `session`, and for the device process if it is our child.
     ///
-    /// `driver_advice` is shown when no driver of this kernel takes the device within some
-    /// seconds.
+    /// `readiness` hears when it is served. `driver_advice` is shown when no driver of this kernel
+    /// takes the device within some seconds.
     pub fn new(
         session: &'a mut Session<D>,
         signals: &'a Signals,
         process: Option<&'a mut DeviceProcess>,
+        readiness: &'a mut Readiness,
         driver_advice: String,
     ) -> Self {
         let driver_due = Some(Instant::now() + DRIVER_TIME);
@@ -95,6 +98,7 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
             session,
             signals,
             process,
+            readiness,
             driver_advice,
             driver_due,
             dying: false,
@@ -153,6 +157,7 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
             self.session.refresh_config()?;
         }
         self.watch_driver()?;
+        self.readiness.look();
         self.dying |= ready.destroyed;
         if self.dying {
             self.look_for_device()
@@ -187,7 +192,8 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
         if self.dying {
             Some(Instant::now() + DYING_PERIOD)
         } else {
-            self.driver_due
+            let due = [self.driver_due, self.readiness.due()];
+            due.into_iter().flatten().min()
         }
     }
 
@@ -200,6 +206,7 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
         match handled {
             Some(Handled::Started { resumed }) => {
                 self.driver_due = None;
+                self.readiness.served();
                 log::info!("{}", if resumed { "serving again" } else { "serving" });
             }
             Some(Handled::Stopped) => log::info!("stopped by the driver"),

@@ -16,7 +16,7 @@ use virtio_loopback::args::{Cli, Command, OutputArgs, StatusArgs};
 use virtio_loopback::completions::completions;
 use virtio_loopback::destroy::{Destroyed, destroy};
 use virtio_loopback::doctor::{Machine, Verdict};
-use virtio_loopback::{device_process, doctor, inspect, run, watch};
+use virtio_loopback::{device_process, doctor, inspect, journal, run, watch};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -32,10 +32,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// To standard error: lines for people, or JSON objects for programs.
+/// To standard error: lines for people or a service manager's journal, or JSON objects for programs.
 fn start_log(json: bool) {
+    let journal = journal::is_there();
     env_logger::Builder::from_env(Env::default().default_filter_or("info"))
         .format(move |out, record| {
+            if journal && !json {
+                return journal::write(out, record);
+            }
             let level = record.level().as_str().to_lowercase();
             let message = record.args().to_string();
             if json {

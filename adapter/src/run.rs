@@ -23,6 +23,7 @@ use crate::device_process::{DeviceProcess, THIS_PROGRAM};
 use crate::device_type::DeviceType;
 use crate::driver::{ALSA_ID_MAX, ControlFile, DeviceName, DriverError};
 use crate::event_loop::{Ending, EventLoop};
+use crate::readiness::Readiness;
 use crate::session::{Offer, Overrides, Session};
 use crate::signals::Signals;
 
@@ -33,6 +34,8 @@ pub use error::RunError;
 
 /// How long the first connection to a socket is tried.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// How long a socket may hang up on the first connection, and be tried again.
+const HANG_UPS: Duration = Duration::from_secs(2);
 /// A device process that served for this long is not one that fails at every start.
 const STEADY: Duration = Duration::from_secs(10);
 /// How long a device that is being destroyed is waited for.
@@ -74,6 +77,7 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     let mut run = Run {
         options,
         signals,
+        readiness: Readiness::new(&options.name, &options.device),
         has_device: false,
     };
     let result = match &options.process {
@@ -108,6 +112,7 @@ fn check_name(options: &RunOptions) -> Result<(), RunError> {
 struct Run<'a> {
     options: &'a RunOptions,
     signals: &'a Signals,
+    readiness: Readiness,
     /// The kernel device has been created or attached by this run, and not destroyed since.
     has_device: bool,
 }
@@ -142,20 +147,26 @@ impl Run<'_> {
     }
 
     fn with_socket(&mut self, path: &Path) -> Result<(), RunError> {
-        let mut give_up = Some(Instant::now() + CONNECT_TIME);
+        let begun = Instant::now();
+        let mut give_up = Some(begun + CONNECT_TIME);
         let mut back_off = BackOff::new();
         while let Some(socket) = connect(path, self.signals, give_up)? {
             let since = Instant::now();
             match self.serve(socket, None) {
                 Ok(Ending::BackendClosed) => {}
                 Ok(_) => return Ok(()),
-                Err(error) if self.has_device && error.is_backend_closed() => {
+                // A device process that is just ending hangs up, too; its service manager has another.
+                Err(error)
+                    if error.is_backend_closed()
+                        && (self.has_device || begun.elapsed() < HANG_UPS) =>
+                {
                     log::debug!("{error}");
                 }
                 Err(error) => return Err(error),
             }
             let (name, path) = (&self.options.name, path.display());
             log::warn!("the device process has gone; {name} waits for another one on {path}");
+            self.readiness.unserved();
             if since.elapsed() > STEADY {
                 back_off = BackOff::new();
             }
@@ -165,7 +176,9 @@ impl Run<'_> {
             if self.signals.end_requested() {
                 break;
             }
-            give_up = None;
+            if self.has_device {
+                give_up = None;
+            }
         }
         Ok(())
     }
@@ -184,7 +197,8 @@ impl Run<'_> {
             "no driver in this kernel has taken virtio device {device}: {}",
             device.driver_advice()
         );
-        let mut event_loop = EventLoop::new(&mut session, self.signals, process, advice);
+        let readiness = &mut self.readiness;
+        let mut event_loop = EventLoop::new(&mut session, self.signals, process, readiness, advice);
         let mut ending = event_loop.run()?;
         if ending == Ending::Signal && self.options.ephemeral {
             // Served on until it is gone, so that its driver can end in good order.

@@ -71,6 +71,17 @@ impl DeviceFolder {
         })
     }
 
+    /// Device numbers ("116:9") of the files in /dev/snd of a sound device's card.
+    pub fn alsa_files(&self) -> Vec<String> {
+        let sound = self.virtio_device().map(|device| device.join("sound"));
+        let card = sound.and_then(|sound| numbered(&sound, "card"));
+        let folders = card.and_then(|(_, card)| fs::read_dir(card).ok());
+        let files = folders.into_iter().flatten().flatten();
+        files
+            .filter_map(|folder| read(&folder.path().join("dev")))
+            .collect()
+    }
+
     fn virtio_device(&self) -> Option<PathBuf> {
         numbered(&self.path, "virtio").map(|(_, path)| path)
     }
@@ -131,6 +142,8 @@ mod tests {
         let card = device.path.join("virtio3/sound/card2");
         fs::create_dir_all(&card).unwrap();
         fs::write(card.join("id"), "music\n").unwrap();
+        fs::create_dir(card.join("controlC2")).unwrap();
+        fs::write(card.join("controlC2/dev"), "116:9\n").unwrap();
         symlink(
             "../../../bus/virtio/drivers/virtio_snd",
             device.path.join("virtio3/driver"),
@@ -144,6 +157,7 @@ mod tests {
                 id: "music".into()
             })
         );
+        assert_eq!(device.alsa_files(), ["116:9"]);
     }
 
     #[test]

@@ -38,7 +38,9 @@ fn running(limit: Option<Duration>) -> Running {
         let offer = Offer::ask(&mut backend, &device, &Overrides::default()).unwrap();
         let mut session = Session::new(kernel, backend, &offer);
         let signals = Signals::register().unwrap();
-        let mut event_loop = EventLoop::new(&mut session, &signals, None, String::new());
+        let mut ready = Readiness::new(&"echo".parse().unwrap(), &device);
+        let mut event_loop =
+            EventLoop::new(&mut session, &signals, None, &mut ready, String::new());
         match limit {
             None => event_loop.run(),
             Some(limit) => event_loop.run_until_gone(limit),
@@ -119,13 +121,16 @@ fn nothing_happens_while_nothing_happens() {
 fn the_end_of_the_command_ends_it() {
     let (socket, _device) = ScriptedDevice::start(Script::default());
     let mut backend = Backend::negotiate(socket, 1, LIMIT).unwrap();
-    let offer = Offer::ask(&mut backend, &"rng".parse().unwrap(), &Overrides::default()).unwrap();
+    let rng = "rng".parse().unwrap();
+    let offer = Offer::ask(&mut backend, &rng, &Overrides::default()).unwrap();
+    let mut ready = Readiness::new(&"dice".parse().unwrap(), &rng);
     let mut session = Session::new(FakeDriver::new(1), backend, &offer);
     let signals = Signals::register().unwrap();
     // Ends by itself, whatever its arguments are.
     let (mut process, _socket) =
         DeviceProcess::start(Path::new("/bin/false"), &["ignored".into()], None).unwrap();
-    let mut event_loop = EventLoop::new(&mut session, &signals, Some(&mut process), String::new());
+    let process = Some(&mut process);
+    let mut event_loop = EventLoop::new(&mut session, &signals, process, &mut ready, String::new());
     match event_loop.run().unwrap() {
         Ending::CommandEnded(status) => assert_eq!(status.code(), Some(1)),
         other => panic!("{other:?}"),
