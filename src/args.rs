@@ -72,7 +72,8 @@ pub struct Args {
     pub fd: Option<i32>,
 
     /// Serve one frontend at a time on the socket that a service manager has handed over (LISTEN_FDS);
-    /// a second one takes commands, as that of --command-socket does.
+    /// a second one takes commands, as that of --command-socket does. The program ends when the
+    /// frontend has gone and no driver uses the card: it is started again for the next one.
     #[arg(long)]
     pub socket_activation: bool,
 

@@ -30,6 +30,7 @@ use crate::sandbox::{Needs, Sandbox};
 use crate::session::Offer;
 use crate::signals::Signals;
 use crate::system;
+use listen::Stay;
 use socket::SocketFile;
 
 /// Reports that may wait for the log; more are lost.
@@ -203,11 +204,13 @@ impl Way {
     fn serve(self, device: &Arc<Device>, offer: &Offer, signals: &Signals) -> Result<(), RunError> {
         match self {
             Self::Connected(socket) => listen::serve(socket, device, offer, signals),
-            Self::Handed(listener) => listen::listen(&listener, device, offer, signals),
+            Self::Handed(listener) => {
+                listen::listen(&listener, Stay::InUse, device, offer, signals)
+            }
             Self::Path(path) => {
                 let (listener, _file) = socket::listen(&path)?;
                 log::info!("listening on {}", path.display());
-                listen::listen(&listener, device, offer, signals)
+                listen::listen(&listener, Stay::Always, device, offer, signals)
             }
             Self::None => Ok(()),
         }

@@ -12,12 +12,23 @@ use crate::device::Device;
 use crate::session::{Offer, Session};
 use crate::signals::Signals;
 
-/// Serves one frontend after the other until a signal comes.
+/// How long a device waits for the next frontend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stay {
+    /// For ever.
+    Always,
+    /// While a driver uses the card. Somebody else listens, and starts the program for the next one,
+    /// with the card as it is described then.
+    InUse,
+}
+
+/// Serves one frontend after the other until a signal comes, or nobody uses the card.
 ///
 /// # Errors
 /// Signals cannot be waited for.
 pub fn listen(
     listener: &UnixListener,
+    stay: Stay,
     device: &Arc<Device>,
     offer: &Offer,
     signals: &Signals,
@@ -28,6 +39,10 @@ pub fn listen(
             Ok((socket, _)) => {
                 log::info!("a frontend has connected");
                 serve(socket, device, offer, signals)?;
+                if stay == Stay::InUse && !device.has_driver() {
+                    log::info!("nobody uses the card any more");
+                    return Ok(());
+                }
             }
             Err(error) => log::warn!("accept: {error}"),
         }

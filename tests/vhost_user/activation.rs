@@ -107,6 +107,30 @@ fn sockets_that_were_handed_over_are_served_and_left_there() {
 }
 
 #[test]
+fn a_card_that_nobody_uses_is_left_to_the_service_manager() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let start = || {
+        let _ = fs::remove_file(folder.join("socket"));
+        let sockets = vec![listen(folder, "socket")];
+        let child = activated(folder, HAND_OVER, sockets, &[]).spawn().unwrap();
+        let socket = UnixStream::connect(folder.join("socket")).unwrap();
+        (child, socket)
+    };
+    // Nobody has used it yet.
+    let (mut child, socket) = start();
+    drop(socket);
+    assert!(wait_for_end(&mut child).success());
+    // Its driver has let go of it.
+    let (mut child, socket) = start();
+    let mut card = Card::unattached([256; 4], EVENT_IDX);
+    card.reattach(socket);
+    card.expect_service();
+    card.leave();
+    assert!(wait_for_end(&mut child).success());
+}
+
+#[test]
 fn sockets_that_are_not_there_are_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

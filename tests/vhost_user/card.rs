@@ -124,6 +124,12 @@ impl Card {
         frontend.start_again(&self.memory, &self.queues, &[0; 4], self.features);
     }
 
+    /// The driver lets go of the device, and the frontend goes.
+    pub fn leave(mut self) {
+        let queues = self.queues.len();
+        self.frontend.as_mut().unwrap().stop(queues);
+    }
+
     /// The driver forgets everything, as it does in a reset.
     pub fn forget(&mut self) {
         self.queues.iter_mut().for_each(Virtqueue::reset);
