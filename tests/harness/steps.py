@@ -177,6 +177,24 @@ def benchmark_step():
                 closing=r"^ +(aims met|FAULT)")
 
 
+def service_steps():
+    """What a person installs: files, units on a real systemd, Debian packages."""
+    built = ["build the programs"]
+    prepare = ["make", "--no-print-directory", "man", "completions"]
+    yield Step("write man pages and completions", [prepare], needs=built, kinds=("all",), alone="cargo release")
+    written = [*built, "write man pages and completions"]
+    yield Step("make install, make uninstall", [[str(REPOSITORY / "tests" / "install" / "run"), str(PROGRAMS)]],
+               needs=written, kinds=("all",))
+    yield Step("units on a real systemd",
+               [[str(REPOSITORY / "tests" / "systemd" / "run"), str(BUILD / MAIN_KERNEL / "virtio_loopback.ko"),
+                 str(PROGRAMS), str(BUILD / "systemd")]],
+               needs=[*written, f"build the driver for {MAIN_KERNEL}"], alone="vm", kinds=("all",),
+               closing=PYTEST_CLOSING)
+    yield Step("Debian packages in a clean Debian",
+               [[str(HARNESS / "build-deb"), str(PROGRAMS)], [str(REPOSITORY / "tests" / "debian" / "run")]],
+               needs=written, kinds=("all",), closing=r"^\d+ passed, \d+ failed$")
+
+
 def kernel_test_steps():
     for kernel in TEST_KERNELS:
         yield Step(f"fetch kernel {kernel}", [[str(HARNESS / "kernels"), "sound", kernel]], kinds=("kernels",))
@@ -266,6 +284,7 @@ def plan(what, only):
     chosen.append(virtual_machine_step(MAIN_KERNEL, [], ("all",), JUDGES, SOUND_SERVERS))
     chosen.append(overload_step())
     chosen.append(qemu_step())
+    chosen += service_steps()
     chosen.append(benchmark_step())
     if what == "kernels":
         chosen += kernel_test_steps()

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""Cards as services of a real systemd, in the order in which a day goes: boot, start, stop, accidents.
+
+At boot there are the cards music and phone; navigation has a card file and is not enabled; the card
+file of broken has a mistake.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import signal
+
+import pytest
+from machine import (
+    Recorder, adapter_process, cards, device_process, device_unit, journal, noise, plays, proc_status,
+    realtime_priorities, run, show, start_playing, state, systemctl, wait_until,
+)
+
+FAR_END = {"music": "hw:real0,1,0", "navigation": "hw:real0,1,1", "phone": "hw:real1,1,0"}
+MOST_EXPOSED = 1.5
+DYNAMIC_USERS = range(61184, 65520)
+
+
+def test_boot_ends_without_a_failed_unit():
+    assert systemctl("--failed", "--plain", "--no-legend").stdout == ""
+    assert state("virtio-loopback.target") == "active"
+
+
+def test_enabled_cards_are_up_after_boot_and_no_others():
+    assert {"music", "phone"} <= cards()
+    assert "navigation" not in cards()
+
+
+@pytest.mark.parametrize("card", ["music", "phone"])
+def test_sound_through_a_card_of_the_boot_arrives_whole(card):
+    plays(card, FAR_END[card])
+
+
+def test_start_is_all_it_takes():
+    systemctl("stop", "virtio-loopback.target")
+    wait_until(lambda: not {"music", "phone"} & cards(), "the end of all cards")
+    for module in ("virtio_loopback", "virtio_snd"):
+        wait_until(lambda: run("modprobe", "-r", module, check=False).returncode == 0, f"{module} to be unloaded")
+    systemctl("start", "virtio-loopback@navigation")
+    # No waiting here: who is started after the unit finds the card.
+    assert "navigation" in cards()
+    assert pathlib.Path("/sys/module/virtio_loopback").exists()
+    plays("navigation", FAR_END["navigation"])
+    systemctl("start", "virtio-loopback.target", "virtio-loopback@music", "virtio-loopback@phone")
+    assert {"music", "navigation", "phone"} <= cards()
+
+
+def test_the_unit_tells_how_the_card_is():
+    assert show("virtio-loopback@music", "StatusText").startswith("serving ALSA card ")
+    assert "(hw:music)" in show("virtio-loopback@music", "StatusText")
+
+
+def test_a_stopped_card_goes_and_leaves_the_others():
+    with Recorder(FAR_END["music"]) as recorder:
+        sound = noise(2)
+        player = start_playing("music", sound)
+        wait_until(lambda: sound[:4096] in recorder.recorded(), "the beginning")
+        systemctl("stop", "virtio-loopback@phone")
+        assert "phone" not in cards()
+        assert {"music", "navigation"} <= cards()
+        wait_until(lambda: state(device_unit("phone")) == "inactive", "the end of its device process")
+        wait_until(lambda: not os.path.exists("/run/virtio-loopback/phone.sock"), "the end of its socket")
+        _, said = player.communicate(timeout=60)
+        assert player.returncode == 0, said
+        wait_until(lambda: sound in recorder.recorded(), "the whole sound", 3)
+    systemctl("start", "virtio-loopback@phone")
+    assert "phone" in cards()
+
+
+def test_a_killed_device_process_comes_back_and_its_card_plays():
+    before = device_process("music")
+    restarts = int(show(device_unit("music"), "NRestarts"))
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: device_process("music") != before, "another device process")
+    assert int(show(device_unit("music"), "NRestarts")) == restarts + 1
+    assert "music" in cards()
+    wait_until(lambda: "(hw:" in show("virtio-loopback@music", "StatusText")
+               or show("virtio-loopback@music", "StatusText") == "serving", "the card to be served")
+    plays("music", FAR_END["music"], seed=2)
+
+
+def test_a_killed_adapter_is_not_heard():
+    sound = noise(3, seed=4)
+    with Recorder(FAR_END["music"]) as recorder:
+        player = start_playing("music", sound)
+        wait_until(lambda: sound[:4096] in recorder.recorded(), "the beginning")
+        before = adapter_process("music")
+        os.kill(before, signal.SIGKILL)
+        wait_until(lambda: adapter_process("music") not in (0, before), "another adapter")
+        _, said = player.communicate(timeout=60)
+        assert player.returncode == 0, said
+        wait_until(lambda: sound in recorder.recorded(), "the whole sound", 3)
+    wait_until(lambda: state("virtio-loopback@music") == "active", "the new adapter to be ready")
+
+
+def test_restart_makes_the_card_anew():
+    adapter, device = adapter_process("phone"), device_process("phone")
+    systemctl("restart", "virtio-loopback@phone")
+    assert "phone" in cards()
+    assert adapter_process("phone") != adapter and device_process("phone") != device
+    plays("phone", FAR_END["phone"], seed=5)
+
+
+def test_a_restarted_device_process_leaves_the_card():
+    adapter, device = adapter_process("phone"), device_process("phone")
+    systemctl("restart", device_unit("phone"))
+    wait_until(lambda: device_process("phone") != device, "another device process")
+    assert "phone" in cards() and adapter_process("phone") == adapter
+    plays("phone", FAR_END["phone"], seed=6)
+
+
+def test_a_stopped_device_process_is_started_by_its_socket():
+    device = device_process("phone")
+    systemctl("stop", device_unit("phone"))
+    wait_until(lambda: device_process("phone") != device, "another device process")
+    plays("phone", FAR_END["phone"], seed=7)
+
+
+def test_commands_are_answered_at_the_second_socket():
+    said = run("vhost-user-sound", "tell", "/run/virtio-loopback/music.commands", "status").stdout
+    assert "playback" in said.lower(), said
+
+
+def test_a_missing_card_file_is_told():
+    result = systemctl("start", "virtio-loopback@nothing", check=False)
+    assert result.returncode and "Assertion failed" in result.stderr, result.stderr
+    told = systemctl("status", "--no-pager", "virtio-loopback@nothing", check=False).stdout
+    assert "AssertPathExists=/etc/virtio-loopback/nothing.toml was not met" in told
+
+
+def test_a_mistake_in_a_card_file_is_told_and_can_be_put_right():
+    result = systemctl("start", "virtio-loopback@broken", check=False)
+    assert result.returncode
+    assert "sideways" in journal("-u", device_unit("broken"))
+    systemctl("stop", "virtio-loopback@broken")
+    path = pathlib.Path("/etc/virtio-loopback/broken.toml")
+    path.write_text(path.read_text().replace("sideways", "playback"))
+    systemctl("start", "virtio-loopback@broken")
+    assert "broken" in cards()
+    systemctl("stop", "virtio-loopback@broken")
+
+
+@pytest.mark.parametrize("card", ["music", "navigation"])
+def test_logs_are_in_the_journal_under_the_units(card):
+    adapter = journal("-u", f"virtio-loopback@{card}.service", "-o", "cat")
+    assert f"{card}: virtio device 25 (sound) is attached" in adapter
+    assert f"Started virtio-loopback@{card}.service" in adapter
+    assert f"vhost-user-sound@{card}.service" in journal("-u", device_unit(card), "-o", "cat")
+
+
+def test_the_journal_knows_the_programs_priorities():
+    said = journal("-u", device_unit("broken"), "-o", "cat", "-p", "err", "--identifier=vhost-user-sound")
+    assert "sideways" in said
+    assert "sideways" not in journal("-u", device_unit("broken"), "-o", "cat", "-p", "crit")
+    said = journal("-u", "virtio-loopback@music", "-o", "cat", "-p", "warning", "--identifier=virtio-loopback")
+    assert "the device process has gone" in said and "is attached" not in said
+
+
+@pytest.mark.parametrize("process", [device_process, adapter_process])
+def test_the_processes_are_nobodys_and_may_nothing(process):
+    status = proc_status(process("navigation"))
+    uids = set(status["Uid"].split())
+    assert len(uids) == 1 and int(uids.pop()) in DYNAMIC_USERS
+    assert {int(status[name], 16) for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+
+
+def test_a_device_process_sees_of_the_devices_the_sound_cards_alone():
+    root = pathlib.Path(f"/proc/{device_process('music')}/root")
+    files = [path for path in (root / "dev").iterdir() if not path.is_symlink()]
+    special = {path.name for path in files if path.is_block_device() or path.is_char_device()}
+    assert special <= {"full", "null", "ptmx", "random", "tty", "urandom", "zero"}
+    assert set(os.listdir(root / "dev/snd")) == set(os.listdir("/dev/snd"))
+    assert not (root / "dev/virtio-loopback").exists()
+
+
+def test_processes_have_the_cpus_and_the_priority_of_their_card_files():
+    pid = device_process("navigation")
+    assert proc_status(pid)["Cpus_allowed_list"] == "1"
+    assert realtime_priorities(pid) == [60]
+    assert int(proc_status(pid)["VmLck"].split()[0]) > 0, "memory is locked"
+    assert proc_status(device_process("music"))["Cpus_allowed_list"] == "0-1"
+    assert realtime_priorities(device_process("music")) == [50]
+
+
+def test_a_drop_in_gives_cpus_and_priority():
+    folder = pathlib.Path(f"/etc/systemd/system/{device_unit('phone')}.d")
+    folder.mkdir()
+    shutil.copy("/usr/share/doc/virtio-loopback/systemd/cpu-and-priority.conf", folder)
+    systemctl("daemon-reload")
+    systemctl("restart", "virtio-loopback@phone")
+    pid = device_process("phone")
+    assert proc_status(pid)["Cpus_allowed_list"] == "1"
+    assert realtime_priorities(pid) == [70]
+    plays("phone", FAR_END["phone"], seed=8)
+
+
+@pytest.mark.parametrize("unit", ["vhost-user-sound@music.service", "virtio-loopback@music.service"])
+def test_exposure_is_low(unit):
+    table = run("systemd-analyze", "security", "--no-pager", unit).stdout
+    exposure = float(re.search(r"Overall exposure level for \S+: ([\d.]+)", table)[1])
+    rest = [line for line in table.splitlines() if line.startswith("\N{BALLOT X}")]
+    print(f"{unit}: exposure {exposure}; the rest is", *rest, sep="\n")
+    assert exposure <= MOST_EXPOSED
+
+
+def test_units_are_sound():
+    names = [f"{name}@music.{kind}" for name, kind in
+             [("vhost-user-sound", "service"), ("vhost-user-sound", "socket"), ("virtio-loopback", "service")]]
+    assert run("systemd-analyze", "verify", "--man=no", *names, "virtio-loopback.target").stderr == ""
+    user = [f"/usr/lib/systemd/user/{name}" for name in names]
+    assert "virtio-loopback" not in run("systemd-analyze", "--user", "--man=no", "verify", *user, check=False).stderr
+
+
+def test_nothing_else_has_failed():
+    assert systemctl("--failed", "--plain", "--no-legend").stdout == ""
