@@ -141,7 +141,15 @@ impl Machine {
     }
 }
 
+/// Without lines that are comments, and without Lua's comments of several lines.
 fn without_comments(text: &str) -> String {
+    let mut parts = text.split("--[[");
+    let first = parts.next().unwrap_or_default();
+    let behind = parts.filter_map(|part| part.split_once("]]"));
+    let text: String = [first]
+        .into_iter()
+        .chain(behind.map(|(_, rest)| rest))
+        .collect();
     let comment = |line: &&str| {
         let line = line.trim_start();
         line.starts_with('#') || line.starts_with("--")
@@ -227,6 +235,12 @@ pub(super) mod tests {
             text: text.into(),
         });
         assert_eq!(files, expected);
+    }
+
+    #[test]
+    fn comments_are_no_configuration() {
+        assert_eq!(without_comments("a\n # b\n-- c\nd"), "a\nd");
+        assert_eq!(without_comments("a\n--[[ b\nc ]]--\nd\n--[[ e"), "a\nd");
     }
 
     #[test]

@@ -60,7 +60,8 @@ impl Screen {
             if number > 0 {
                 queue!(output, MoveToNextLine(1))?;
             }
-            queue!(output, Print(line), Clear(ClearType::UntilNewLine))?;
+            // Not behind the line: its last character would go where it fills the screen's width.
+            queue!(output, Clear(ClearType::CurrentLine), Print(line))?;
         }
         queue!(
             output,
