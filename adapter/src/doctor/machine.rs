@@ -9,7 +9,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Below a prefix such as /usr: where this project's files to copy are, if it is installed.
-const SHARES: &[&str] = &["share/virtio-loopback", "share/doc/virtio-loopback"];
+const SHARES: &[&str] = &[
+    "share/virtio-loopback",
+    "share/doc/virtio-loopback",
+    "share/doc/virtio-loopback/examples",
+];
 /// What Debian's package manager knows of the package.
 const PACKAGE: &str = "/var/lib/dpkg/info/virtio-loopback.list";
 
