@@ -65,6 +65,7 @@ static int vl_control_open(struct inode *inode, struct file *file)
 		return -ENOMEM;
 	mutex_init(&control->mutex);
 	init_waitqueue_head(&control->wait);
+	control->file = file;
 	file->private_data = control;
 	return nonseekable_open(inode, file);
 }

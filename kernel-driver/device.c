@@ -44,6 +44,7 @@ static void vl_device_free_work(struct work_struct *work)
 	cancel_delayed_work_sync(&vl->expire_work);
 	cancel_work_sync(&vl->hangup_work);
 	vl_memory_destroy(vl);
+	vl_user_uncharge(vl);
 	kfree(vl->queues);
 	kfree(vl->config);
 	kfree(vl);
@@ -72,6 +73,17 @@ static void vl_device_probe_again(struct vl_device *vl)
 	device_unlock(&vdev->dev);
 	if (device_attach(&vdev->dev) < 0)
 		dev_warn(&vl->dev, "the driver could not be bound\n");
+}
+
+/* Nothing more is asked of the adapter, but for STOP. */
+static void vl_device_end(struct vl_device *vl)
+{
+	spin_lock(&vl->lock);
+	WRITE_ONCE(vl->dying, true);
+	vl_request_cancel_start(vl);
+	if (vl->control)
+		wake_up_interruptible_poll(&vl->control->wait, EPOLLHUP);
+	spin_unlock(&vl->lock);
 }
 
 static void vl_device_remove(struct vl_device *vl)
@@ -107,7 +119,7 @@ static void vl_device_probe(struct vl_device *vl)
 		} else {
 			dev_err(&vl->dev, "cannot register: %d\n", err);
 			put_device(&vl->vdev.dev);
-			WRITE_ONCE(vl->dying, true);
+			vl_device_end(vl);
 		}
 	}
 	spin_lock(&vl->lock);
@@ -172,7 +184,7 @@ static void vl_device_init(struct vl_device *vl,
 
 static int vl_device_set_up(struct vl_device *vl,
 			    const struct virtio_loopback_create *args,
-			    const u32 *queue_sizes)
+			    const u32 *queue_sizes, struct vl_control *control)
 {
 	size_t bounce_size = args->bounce_size ?: VL_DEFAULT_BOUNCE_SIZE;
 	size_t zero_copy_size = 0;
@@ -188,8 +200,11 @@ static int vl_device_set_up(struct vl_device *vl,
 				 VL_DEFAULT_ZERO_COPY_SIZE;
 	if (!vl->queues)
 		return -ENOMEM;
-	err = vl_memory_init(vl, PAGE_ALIGN(bounce_size),
-			     PAGE_ALIGN(zero_copy_size));
+	err = vl_user_charge(vl, control, PAGE_ALIGN(bounce_size) +
+					  PAGE_ALIGN(zero_copy_size));
+	if (!err)
+		err = vl_memory_init(vl, PAGE_ALIGN(bounce_size),
+				     PAGE_ALIGN(zero_copy_size));
 	if (!err)
 		err = vl_dma_init(vl);
 	if (!err)
@@ -228,7 +243,7 @@ struct vl_device *vl_device_create(const struct virtio_loopback_create *args,
 	if (!vl)
 		return ERR_PTR(-ENOMEM);
 	vl_device_init(vl, args);
-	err = vl_device_set_up(vl, args, queue_sizes);
+	err = vl_device_set_up(vl, args, queue_sizes, control);
 	if (!err) {
 		vl->config = config;
 		mutex_lock(&vl_devices_mutex);
@@ -250,7 +265,9 @@ static int vl_device_take_over(struct vl_device *vl, struct vl_control *control)
 	int err = 0;
 
 	spin_lock(&vl->lock);
-	if (vl->dying) {
+	if (!vl_rights_to(vl, control)) {
+		err = -EPERM;
+	} else if (vl->dying) {
 		err = -ESHUTDOWN;
 	} else if (vl->control) {
 		err = -EBUSY;
@@ -291,24 +308,21 @@ void vl_device_detach(struct vl_device *vl, struct vl_control *control)
 	put_device(&vl->dev);
 }
 
-int vl_device_destroy(const char *name)
+int vl_device_destroy(const char *name, struct vl_control *control)
 {
 	struct vl_device *vl;
+	int err = -ENOENT;
 
 	mutex_lock(&vl_devices_mutex);
 	vl = vl_device_find(name);
-	if (vl) {
-		spin_lock(&vl->lock);
-		WRITE_ONCE(vl->dying, true);
-		vl_request_cancel_start(vl);
-		if (vl->control)
-			wake_up_interruptible_poll(&vl->control->wait,
-						   EPOLLHUP);
-		spin_unlock(&vl->lock);
+	if (vl)
+		err = vl_rights_to(vl, control) ? 0 : -EPERM;
+	if (!err) {
+		vl_device_end(vl);
 		queue_work(vl_workqueue, &vl->life_work);
 	}
 	mutex_unlock(&vl_devices_mutex);
-	return vl ? 0 : -ENOENT;
+	return err;
 }
 
 /* The system has slept: processes run again, and what waited for that. */
@@ -362,6 +376,7 @@ void vl_device_describe(struct vl_device *vl,
 	out->flags = vl->flags;
 	out->queue_count = vl->queue_count;
 	out->config_size = vl->config_size;
+	out->owner = from_kuid_munged(current_user_ns(), vl->owner);
 	out->driver_bound = !!READ_ONCE(vl->vdev.dev.driver);
 
 	spin_lock(&vl->lock);

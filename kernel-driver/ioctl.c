@@ -21,6 +21,8 @@ static void vl_control_set_attached(struct vl_control *control,
 {
 	/* Whoever sees the device sees it whole: others take no lock. */
 	smp_store_release(&control->vl, vl);
+	/* A request may have been made meanwhile, and nobody have seen it. */
+	wake_up_interruptible(&control->wait);
 }
 
 /* The attached device, for a call that its last moments are too late for. */
@@ -134,6 +136,8 @@ static long vl_create(struct vl_control *control, void __user *arg)
 		return -EFAULT;
 	err = vl_create_check(&args);
 	if (!err)
+		err = vl_rights_to_create(control, args.device_id);
+	if (!err)
 		err = vl_create_copy_queue_sizes(&args, queue_sizes);
 	if (err)
 		return err;
@@ -141,7 +145,9 @@ static long vl_create(struct vl_control *control, void __user *arg)
 	config = memdup_user(u64_to_user_ptr(args.config), args.config_size);
 	if (IS_ERR(config))
 		return PTR_ERR(config);
-	vl = vl_device_create(&args, config, queue_sizes, control);
+	vl = ERR_PTR(-E2BIG);
+	if (vl_config_sensible(args.device_id, config, args.config_size))
+		vl = vl_device_create(&args, config, queue_sizes, control);
 	if (IS_ERR(vl)) {
 		kfree(config);
 		return PTR_ERR(vl);
@@ -173,12 +179,12 @@ static long vl_attach(struct vl_control *control, void __user *arg)
 	return 0;
 }
 
-static long vl_destroy(void __user *arg)
+static long vl_destroy(struct vl_control *control, void __user *arg)
 {
 	char name[VIRTIO_LOOPBACK_NAME_SIZE];
 	long err = vl_copy_name(name, arg);
 
-	return err ?: vl_device_destroy(name);
+	return err ?: vl_device_destroy(name, control);
 }
 
 static long vl_get_device(struct vl_device *vl, void __user *arg)
@@ -294,7 +300,7 @@ long vl_control_ioctl(struct file *file, unsigned int cmd,
 	case VIRTIO_LOOPBACK_LIST:
 		return vl_list(arg);
 	case VIRTIO_LOOPBACK_DESTROY:
-		return vl_destroy(arg);
+		return vl_destroy(control, arg);
 	case VIRTIO_LOOPBACK_CREATE:
 	case VIRTIO_LOOPBACK_ATTACH:
 		mutex_lock(&control->mutex);

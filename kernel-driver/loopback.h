@@ -9,6 +9,7 @@
  * Locks, in the order in which they are taken:
  *
  *	vl_devices_mutex	the list of devices and their names (device.c)
+ *	vl_users_mutex		what each user has; alone (rights.c)
  *	vl_device.eventfds	a mutex: attaching and detaching eventfds
  *	vl_device.lock		spinlock, process context: state, requests
  *	vl_memory.sem		faults read, removing pages writes (memory.c)
@@ -44,9 +45,11 @@ struct gen_pool;
 struct vl_device;
 struct vl_range;
 struct vl_small;
+struct vl_user;
 
 /* An open control file. */
 struct vl_control {
+	struct file *file;	/* which this belongs to, and lives as long as */
 	struct vl_device *vl;	/* set once, by CREATE or ATTACH */
 	/* One CREATE or ATTACH at a time. */
 	struct mutex mutex;
@@ -82,6 +85,8 @@ struct vl_queue {
 	bool call_hung_up;	/* the last user of call closed it */
 	atomic64_t calls;
 };
+
+enum vl_write { VL_WRITE_ALLOWED, VL_WRITE_REFUSED, VL_WRITE_LATER };
 
 /* The address space of a device: an address is an offset in its file. */
 struct vl_memory {
@@ -151,6 +156,9 @@ struct vl_device {
 	u32 vendor_id;
 	u32 flags;
 	u64 features;
+	kuid_t owner;
+	struct vl_user *user;	/* what it counts for, and how much */
+	size_t charged;
 	u32 queue_count;
 	struct vl_queue *queues;
 	u32 config_size;
@@ -222,7 +230,7 @@ struct vl_device *vl_device_create(const struct virtio_loopback_create *args,
 struct vl_device *vl_device_attach(const char *name,
 				   struct vl_control *control);
 void vl_device_detach(struct vl_device *vl, struct vl_control *control);
-int vl_device_destroy(const char *name);
+int vl_device_destroy(const char *name, struct vl_control *control);
 u32 vl_device_list(struct virtio_loopback_device *devices, u32 capacity);
 void vl_device_describe(struct vl_device *vl,
 			struct virtio_loopback_device *out);
@@ -236,6 +244,13 @@ void vl_control_unregister(void);
 /* ioctl.c */
 long vl_control_ioctl(struct file *file, unsigned int cmd,
 		      unsigned long argument);
+
+/* rights.c */
+int vl_rights_to_create(struct vl_control *control, u32 device_id);
+bool vl_rights_to(struct vl_device *vl, struct vl_control *control);
+int vl_user_charge(struct vl_device *vl, struct vl_control *control,
+		   size_t memory);
+void vl_user_uncharge(struct vl_device *vl);
 
 /* request.c */
 void vl_request_init(struct vl_device *vl);
@@ -257,6 +272,7 @@ int vl_transport_set_config(struct vl_device *vl,
 			    const struct virtio_loopback_config *args,
 			    const void *data);
 u64 vl_transport_features(void);
+bool vl_config_sensible(u32 device_id, const u8 *config, u32 size);
 
 /* queue.c */
 void vl_queue_init(struct vl_device *vl, u32 index, u32 max_size);
@@ -274,6 +290,8 @@ int vl_memory_init(struct vl_device *vl, size_t bounce_size,
 		   size_t zero_copy_size);
 void vl_memory_destroy(struct vl_device *vl);
 struct page *vl_memory_fault(struct vl_device *vl, unsigned long pgoff);
+enum vl_write vl_memory_write(struct vl_device *vl, const struct page *page,
+			      unsigned long pgoff);
 void vl_memory_unmap(struct vl_memory *memory, unsigned long first,
 		     unsigned long count);
 void vl_memory_zap_stale(struct vl_memory *memory);

@@ -91,6 +91,38 @@ struct page *vl_memory_fault(struct vl_device *vl, unsigned long pgoff)
 }
 
 /*
+ * Whether a process may write to a page that it has mapped. The driver's part
+ * of a queue can only be read: virtio_ring goes by the descriptors it finds
+ * there, so that one who could write to them could keep it going in circles,
+ * with interrupts off, or have it unmap what is in use. The device's part, the
+ * used ring, starts on a page of its own.
+ *
+ * Pages of no queue belong to one that comes or goes, which does not take long.
+ */
+enum vl_write vl_memory_write(struct vl_device *vl, const struct page *page,
+			      unsigned long pgoff)
+{
+	enum vl_write write = VL_WRITE_LATER;
+	u64 addr = (u64)pgoff << PAGE_SHIFT;
+	u32 i;
+
+	if (page == vl->memory.scratch || pgoff >= vl->memory.bounce_start)
+		return VL_WRITE_ALLOWED;
+
+	spin_lock(&vl->lock);
+	for (i = 0; i < vl->queue_count; i++) {
+		struct vl_queue *queue = &vl->queues[i];
+		u64 end = queue->desc_addr + vring_size(queue->size, PAGE_SIZE);
+
+		if (queue->size && addr >= queue->desc_addr && addr < end)
+			write = addr < queue->device_addr ? VL_WRITE_REFUSED :
+							    VL_WRITE_ALLOWED;
+	}
+	spin_unlock(&vl->lock);
+	return write;
+}
+
+/*
  * Take @want free pages out of [start, start + count).
  * Context: memory->lock held. Returns the first page or -ENOSPC.
  */

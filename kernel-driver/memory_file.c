@@ -15,6 +15,7 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mount.h>
+#include <linux/pagemap.h>
 #include <linux/pseudo_fs.h>
 
 #include "compat.h"
@@ -80,8 +81,29 @@ static vm_fault_t vl_memory_vm_fault(struct vm_fault *vmf)
 	return err == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
 }
 
+/*
+ * A page is mapped for reading first; before it is for writing, this is asked.
+ * Context: the caller holds a reference to the page, so that no other page of
+ * the same place can be mistaken for it, and expects it to be locked.
+ */
+static vm_fault_t vl_memory_vm_page_mkwrite(struct vm_fault *vmf)
+{
+	struct vl_device *vl = vmf->vma->vm_private_data;
+
+	switch (vl_memory_write(vl, vmf->page, vmf->pgoff)) {
+	case VL_WRITE_REFUSED:
+		return VM_FAULT_SIGBUS;
+	case VL_WRITE_LATER:
+		return VM_FAULT_NOPAGE;
+	default:
+		lock_page(vmf->page);
+		return VM_FAULT_LOCKED;
+	}
+}
+
 static const struct vm_operations_struct vl_memory_vm_ops = {
-	.fault	= vl_memory_vm_fault,
+	.fault		= vl_memory_vm_fault,
+	.page_mkwrite	= vl_memory_vm_page_mkwrite,
 };
 
 static int vl_memory_mmap(struct file *file, struct vm_area_struct *vma)

@@ -275,11 +275,14 @@ void vl_queue_hangup_work(struct work_struct *work)
 
 	mutex_lock(&vl->eventfds);
 	abandoned = vl_calls_update(vl);
-	mutex_unlock(&vl->eventfds);
-
-	/* virtio_console spins for an answer, with interrupts off. */
-	if (abandoned && vl->device_id == VIRTIO_ID_CONSOLE)
+	/*
+	 * virtio_console spins for an answer, with interrupts off. The mutex
+	 * keeps the queues, which are deleted once no eventfd is accepted.
+	 */
+	if (abandoned && vl->accept_eventfds &&
+	    vl->device_id == VIRTIO_ID_CONSOLE)
 		virtio_break_device(&vl->vdev);
+	mutex_unlock(&vl->eventfds);
 }
 
 /* Without a call eventfd, nobody serves the queues of a device left alone. */

@@ -296,8 +296,12 @@ void vl_request_unread(struct vl_device *vl, u64 id)
 
 	spin_lock(&vl->lock);
 	request = vl_request_find(vl, id);
-	if (request)
+	if (request) {
 		request->was_read = false;
+		/* For another reader, who went to sleep meanwhile. */
+		if (vl->control)
+			wake_up_interruptible_poll(&vl->control->wait, EPOLLIN);
+	}
 	spin_unlock(&vl->lock);
 }
 

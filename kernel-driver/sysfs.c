@@ -2,6 +2,8 @@
 /* What a user sees in /sys/class/virtio-loopback/NAME; see ABI-sysfs. */
 #include <linux/device.h>
 #include <linux/sysfs.h>
+#include <linux/uidgid.h>
+#include <linux/user_namespace.h>
 
 #include "loopback.h"
 
@@ -52,6 +54,7 @@ static const char *vl_state_name(struct vl_device *vl)
 VL_ATTRIBUTE(name, "%s", vl->name);
 VL_ATTRIBUTE(device_id, "%u", vl->device_id);
 VL_ATTRIBUTE(vendor_id, "%u", vl->vendor_id);
+VL_ATTRIBUTE(owner, "%u", from_kuid_munged(&init_user_ns, vl->owner));
 VL_ATTRIBUTE(state, "%s", vl_state_name(vl));
 VL_ATTRIBUTE(features, "0x%016llx", vl->features);
 VL_ATTRIBUTE(driver_features, "0x%016llx", vl->driver_features);
@@ -99,6 +102,7 @@ static struct attribute *vl_attrs[] = {
 	&dev_attr_name.attr,
 	&dev_attr_device_id.attr,
 	&dev_attr_vendor_id.attr,
+	&dev_attr_owner.attr,
 	&dev_attr_state.attr,
 	&dev_attr_features.attr,
 	&dev_attr_driver_features.attr,

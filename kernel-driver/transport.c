@@ -64,20 +64,58 @@ static u32 vl_generation(struct virtio_device *vdev)
 	return READ_ONCE(vdev_to_vl(vdev)->config_generation);
 }
 
+/*
+ * virtio_snd asks at once for the memory for all that its device says to have,
+ * and where it says nonsense, the kernel warns that nobody can have so much.
+ */
+bool vl_config_sensible(u32 device_id, const u8 *config, u32 size)
+{
+	u32 i;
+
+	if (device_id != VIRTIO_ID_SOUND)
+		return true;
+	/* The counts that its config space starts with, and that is all. */
+	for (i = 0; i + sizeof(u32) <= min_t(u32, size, 4 * sizeof(u32));
+	     i += sizeof(u32))
+		if (get_unaligned_le32(config + i) >
+		    VIRTIO_LOOPBACK_MAX_SOUND_ITEMS)
+			return false;
+	return true;
+}
+
+/* Context: vl->config_lock held. Returns whether the bytes were taken. */
+static bool vl_config_replace(struct vl_device *vl, u32 offset, u32 length,
+			      const void *data)
+{
+	u8 counts[4 * sizeof(u32)];
+	u32 kept = min_t(u32, sizeof(counts), vl->config_size);
+
+	memcpy(counts, vl->config, kept);
+	if (offset < kept)
+		memcpy(counts + offset, data, min(length, kept - offset));
+	if (!vl_config_sensible(vl->device_id, counts, kept))
+		return false;
+	memcpy(vl->config + offset, data, length);
+	WRITE_ONCE(vl->config_generation, vl->config_generation + 1);
+	return true;
+}
+
 int vl_transport_set_config(struct vl_device *vl,
 			    const struct virtio_loopback_config *args,
 			    const void *data)
 {
 	bool notify = args->flags & VIRTIO_LOOPBACK_CONFIG_NOTIFY;
 	unsigned long flags;
+	bool taken;
 
 	if (args->offset > vl->config_size ||
 	    args->length > vl->config_size - args->offset)
 		return -EINVAL;
 	spin_lock_irqsave(&vl->config_lock, flags);
-	memcpy(vl->config + args->offset, data, args->length);
-	WRITE_ONCE(vl->config_generation, vl->config_generation + 1);
+	taken = vl_config_replace(vl, args->offset, args->length, data);
 	spin_unlock_irqrestore(&vl->config_lock, flags);
+	if (!taken)
+		return -E2BIG;
 
 	spin_lock(&vl->lock);
 	/* Before, virtio's own lock is not there; nobody has read anything. */
@@ -189,7 +227,12 @@ static void vl_del_vqs(struct virtio_device *vdev)
 {
 	struct vl_device *vl = vdev_to_vl(vdev);
 	struct virtqueue *vq, *next;
+	u32 i;
 
+	/* Who deletes its queues does not want to hear of them any more. */
+	for (i = 0; i < vl->queue_count; i++)
+		WRITE_ONCE(vl->queues[i].muted, true);
+	vl_queue_synchronize(vl);
 	/* virtio_snd deletes its queues first and resets the device then. */
 	if (READ_ONCE(vl->status) & VIRTIO_CONFIG_S_DRIVER_OK)
 		vl_request_stop(vl);

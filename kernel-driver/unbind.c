@@ -8,6 +8,9 @@
  * removing it begins here: what was asked is answered first, and nothing is
  * asked until the messages have been given up.
  *
+ * It does the same when its probe fails; then no answer is heard from where it
+ * deletes its queues, see vl_del_vqs().
+ *
  * From then on the driver asks again, to stop its streams, and does so first in
  * the task that removes it.
  */
@@ -37,11 +40,14 @@ bool vl_unbind_refuses(struct vl_device *vl)
 	return false;
 }
 
+/*
+ * By what the driver has got back, which is its own knowledge: a process that
+ * lies about what it has answered could make it hear of a message too late.
+ */
 static bool vl_queue_answered(struct vl_queue *queue)
 {
-	const struct vring *vring = virtqueue_get_vring(queue->vq);
-
-	return READ_ONCE(vring->avail->idx) == READ_ONCE(vring->used->idx);
+	return READ_ONCE(queue->vq->num_free) ==
+	       virtqueue_get_vring_size(queue->vq);
 }
 
 static void vl_unbind_begin(struct vl_device *vl)
@@ -56,6 +62,9 @@ static void vl_unbind_begin(struct vl_device *vl)
 	synchronize_rcu();
 
 	for (waited = 0; waited < VL_ANSWERS_MS; waited++) {
+		/* Whether the process has called or not. */
+		vl_queue_call(queue);
+		vl_queue_synchronize(vl);
 		if (vl_queue_answered(queue))
 			break;
 		usleep_range(1000, 1100);
@@ -63,7 +72,6 @@ static void vl_unbind_begin(struct vl_device *vl)
 	/* Of answers that come later still, the driver does not hear. */
 	if (waited == VL_ANSWERS_MS)
 		WRITE_ONCE(queue->muted, true);
-	vl_queue_call(queue);
 	vl_queue_synchronize(vl);
 }
 

@@ -58,7 +58,7 @@ fn layouts() -> Values {
     layout!(values, Name is "virtio_loopback_name" { name });
     layout!(values, Device is "virtio_loopback_device" {
         name, device_id, vendor_id, features, driver_features, memory_size, flags, queue_count,
-        config_size, state, attached, driver_bound, virtio_index, reserved0, reserved,
+        config_size, state, attached, driver_bound, virtio_index, owner, reserved,
     });
     layout!(values, List is "virtio_loopback_list" { devices, capacity, count });
     layout!(values, Queue is "virtio_loopback_queue" {
@@ -89,7 +89,7 @@ fn layouts() -> Values {
 }
 
 fn constants() -> Values {
-    let constants: [(&str, u64); 32] = [
+    let constants: [(&str, u64); 33] = [
         ("ABI_VERSION", uapi::ABI_VERSION.into()),
         ("NAME_SIZE", uapi::NAME_SIZE as u64),
         ("MAX_QUEUES", uapi::MAX_QUEUES.into()),
@@ -97,6 +97,7 @@ fn constants() -> Values {
         ("MAX_CONFIG", uapi::MAX_CONFIG.into()),
         ("MAX_BOUNCE", uapi::MAX_BOUNCE),
         ("MAX_ZERO_COPY", uapi::MAX_ZERO_COPY),
+        ("MAX_SOUND_ITEMS", uapi::MAX_SOUND_ITEMS.into()),
         ("F_ZERO_COPY", uapi::F_ZERO_COPY.into()),
         ("STATE_IDLE", uapi::STATE_IDLE.into()),
         ("STATE_STARTING", uapi::STATE_STARTING.into()),

@@ -94,7 +94,7 @@ class Device(Structure):
         ("attached", u32),
         ("driver_bound", u32),
         ("virtio_index", u32),
-        ("reserved0", u32),
+        ("owner", u32),
         ("reserved", u64 * 2),
     ]
 

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::libc;
+use virtio_bindings::virtio_ids;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{Device, DeviceName, Driver, DriverError, Queue, Request, ioctl, uapi};
@@ -108,7 +109,8 @@ impl ControlFile {
     /// Creates a device and attaches this file to it.
     ///
     /// # Errors
-    /// [`DriverError::NameExists`], [`DriverError::TooManyDevices`], [`DriverError::Create`].
+    /// [`DriverError::NameExists`], [`DriverError::Create`], and one for each limit of the
+    /// module and of the user.
     pub fn create(&self, new: &NewDevice<'_>) -> Result<(), DriverError> {
         let create = uapi::Create {
             name: new.name.to_uapi().name,
@@ -122,7 +124,18 @@ impl ControlFile {
             |errno| match errno {
                 Errno::EEXIST => DriverError::NameExists(name()),
                 Errno::ENOSPC => DriverError::TooManyDevices(name()),
-                Errno::EOPNOTSUPP => DriverError::ConsoleOnOneCpu(name()),
+                Errno::EDQUOT => DriverError::QuotaReached(name()),
+                Errno::EPERM => DriverError::TypeForRoot {
+                    name: name(),
+                    device_id: new.device_id,
+                },
+                Errno::EOPNOTSUPP if new.device_id == virtio_ids::VIRTIO_ID_CONSOLE => {
+                    DriverError::ConsoleOnOneCpu(name())
+                }
+                Errno::EOPNOTSUPP => DriverError::PhysicalMemory {
+                    name: name(),
+                    device_id: new.device_id,
+                },
                 source => DriverError::Create {
                     name: name(),
                     source,
@@ -136,11 +149,12 @@ impl ControlFile {
     /// Takes an existing device over.
     ///
     /// # Errors
-    /// [`DriverError::NoDevice`], [`DriverError::NameTaken`], [`DriverError::Dying`],
-    /// [`DriverError::Attach`].
+    /// [`DriverError::NoDevice`], [`DriverError::NotYours`], [`DriverError::NameTaken`],
+    /// [`DriverError::Dying`], [`DriverError::Attach`].
     pub fn attach(&self, name: &DeviceName) -> Result<(), DriverError> {
         ioctl::attach(&self.file, &name.to_uapi()).map_err(|errno| match errno {
             Errno::ENOENT => DriverError::NoDevice(name.to_string()),
+            Errno::EPERM => DriverError::NotYours(name.to_string()),
             Errno::EBUSY => DriverError::NameTaken(name.to_string()),
             Errno::ESHUTDOWN => DriverError::Dying(name.to_string()),
             source => DriverError::Attach {
@@ -155,10 +169,11 @@ impl ControlFile {
     /// Asks for a device to be destroyed; it goes when its last user has closed it.
     ///
     /// # Errors
-    /// [`DriverError::NoDevice`], [`DriverError::Destroy`].
+    /// [`DriverError::NoDevice`], [`DriverError::NotYours`], [`DriverError::Destroy`].
     pub fn destroy(&self, name: &DeviceName) -> Result<(), DriverError> {
         ioctl::destroy(&self.file, &name.to_uapi()).map_err(|errno| match errno {
             Errno::ENOENT => DriverError::NoDevice(name.to_string()),
+            Errno::EPERM => DriverError::NotYours(name.to_string()),
             source => DriverError::Destroy {
                 name: name.to_string(),
                 source,

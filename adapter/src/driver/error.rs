@@ -70,6 +70,40 @@ pub enum DriverError {
     /// `CREATE`: the driver waits for each answer with interrupts off.
     #[error("cannot create {0}: the driver of a virtio console needs a machine with two CPUs")]
     ConsoleOnOneCpu(String),
+    /// `CREATE`: the limits of one user.
+    #[error(
+        "cannot create {0}: this user has as many devices, or as much memory for them, as one may have \
+         (destroy one first, or raise max_user_devices or max_user_mib of the kernel module)"
+    )]
+    QuotaReached(String),
+    /// `CREATE`: by a user without privileges.
+    #[error(
+        "cannot create {name}: devices of virtio type {device_id} are made by root alone \
+         (or name the type in user_types of the kernel module)"
+    )]
+    TypeForRoot {
+        /// Of the device.
+        name: String,
+        /// Its virtio type.
+        device_id: u32,
+    },
+    /// `CREATE`: a type that nobody can have.
+    #[error(
+        "cannot create {name}: devices of virtio type {device_id} deal in physical memory, \
+         which a process has none of"
+    )]
+    PhysicalMemory {
+        /// Of the device.
+        name: String,
+        /// Its virtio type.
+        device_id: u32,
+    },
+    /// `ATTACH`, `DESTROY`: of a device that somebody else has made.
+    #[error(
+        "the device {0} belongs to another user (do it as that user, or as root; \
+         /sys/class/virtio-loopback/{0}/owner has the user's id)"
+    )]
+    NotYours(String),
     /// `CREATE`
     #[error("cannot create the device {name}")]
     Create {

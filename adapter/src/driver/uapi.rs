@@ -24,6 +24,8 @@ pub const MAX_CONFIG: u32 = 4096;
 pub const MAX_BOUNCE: u64 = 64 << 20;
 /// `VIRTIO_LOOPBACK_MAX_ZERO_COPY`: bytes.
 pub const MAX_ZERO_COPY: u64 = 256 << 20;
+/// `VIRTIO_LOOPBACK_MAX_SOUND_ITEMS`: jacks, streams, channel maps or controls of a sound device.
+pub const MAX_SOUND_ITEMS: u32 = 1024;
 /// `VIRTIO_LOOPBACK_CONFIG_WRITE_MAX`: bytes.
 pub const CONFIG_WRITE_MAX: usize = 256;
 
@@ -138,8 +140,8 @@ pub struct Device {
     pub driver_bound: u32,
     /// N of "virtioN".
     pub virtio_index: u32,
-    /// Zero.
-    pub reserved0: u32,
+    /// User id of who created it.
+    pub owner: u32,
     /// Zero.
     pub reserved: [u64; 2],
 }

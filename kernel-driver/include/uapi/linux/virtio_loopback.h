@@ -16,7 +16,9 @@
  *    address in a queue or a descriptor is an offset in this file. What is
  *    there: queues, bounce slots and, where VIRTIO_LOOPBACK_F_ZERO_COPY is
  *    set, the pages of the driver's buffers. Every other offset reads as a
- *    scratch page of the device; offset 0 is never an address.
+ *    scratch page of the device; offset 0 is never an address. What belongs to
+ *    the driver in a queue, the descriptor table and the available ring, can
+ *    only be read: an attempt to write there fails (SIGBUS, EFAULT).
  *
  * The life of a device as the adapter sees it:
  *
@@ -32,6 +34,27 @@
  * on without the answer, and no task waits for user space without a bound.
  * While the system sleeps, and the adapter with it, this time stands still. A
  * device sleeps and wakes up without a request: its queues stay as they are.
+ *
+ * Rights. Who can open /dev/virtio-loopback may LIST all devices and CREATE
+ * some: root, and members of the group virtio-loopback where the project's udev
+ * rules are in use. What counts is who opened the control file, so that the
+ * rights go with the file. Without CAP_SYS_ADMIN that user
+ *
+ *  - creates devices of the types in the module's parameter user_types, which
+ *    is sound alone by default: a block device, a keyboard or a network card of
+ *    one's own making is a way to become root;
+ *  - attaches to, and destroys, devices of his own, that is, those that he has
+ *    created under the same user id. Another member of the group cannot.
+ *
+ * Without CAP_SYS_RESOURCE all devices of a user may be max_user_devices, and
+ * their bounce_size and zero_copy_size max_user_mib together; a device counts
+ * until the last memory file of it has been closed. All users together have
+ * max_devices. What CREATE allocates, bounce slots above all, is accounted to
+ * the memory cgroup of its caller; what the driver above allocates, the queues
+ * (at most 28 KiB each) among it, is not.
+ *
+ * Types whose drivers take addresses of physical memory from the device
+ * (balloon, IOMMU, memory, persistent memory) cannot be created by anybody.
  *
  * Every reserved field must be zero; otherwise the call fails with EINVAL. A
  * call that needs an attached device fails with ENODEV where there is none,
@@ -54,6 +77,8 @@
 #define VIRTIO_LOOPBACK_MAX_CONFIG	4096
 #define VIRTIO_LOOPBACK_MAX_BOUNCE	(64 << 20)
 #define VIRTIO_LOOPBACK_MAX_ZERO_COPY	(256 << 20)
+/* Of a sound device: jacks, streams, channel maps, controls; each. */
+#define VIRTIO_LOOPBACK_MAX_SOUND_ITEMS	1024
 
 /*
  * VIRTIO_LOOPBACK_GET_INFO - what this module speaks. Needs no device.
@@ -98,9 +123,10 @@ struct virtio_loopback_info {
  *	queue, a power of two up to VIRTIO_LOOPBACK_MAX_QUEUE_SIZE.
  *
  * Errors: EEXIST (name taken), EBUSY (this file already has a device), EINVAL,
- * E2BIG (a limit above), ENOSPC (as many devices as the module allows),
- * EOPNOTSUPP (a console on a machine with one CPU: its driver would wait for
- * the process with that CPU).
+ * E2BIG (a limit above), ENOSPC (as many devices as the module allows), EPERM
+ * (a type for privileged users), EDQUOT (as much as one user may have),
+ * EOPNOTSUPP (a type that is about physical memory; a console on a machine with
+ * one CPU: its driver would wait for the process with that CPU).
  */
 struct virtio_loopback_create {
 	char name[VIRTIO_LOOPBACK_NAME_SIZE];
@@ -123,10 +149,11 @@ struct virtio_loopback_create {
  *
  * ATTACH takes over a device that no file is attached to; its running queues
  * are announced by a REQUEST_START with VIRTIO_LOOPBACK_START_RESUME. Errors:
- * ENOENT, EBUSY (another file is attached to it, or this file has a device).
+ * ENOENT, EPERM (another user's), EBUSY (another file is attached to it, or this
+ * file has a device).
  *
  * DESTROY returns at once; the device goes when its last user has closed it.
- * No file needs to be attached. Errors: ENOENT.
+ * No file needs to be attached. Errors: ENOENT, EPERM (another user's).
  */
 struct virtio_loopback_name {
 	char name[VIRTIO_LOOPBACK_NAME_SIZE];
@@ -158,6 +185,7 @@ enum virtio_loopback_state {
  * @driver_bound: 1 while a driver of this kernel is bound to the device.
  * @virtio_index: N of the virtio device's name "virtioN"; all ones before it
  *	has been registered.
+ * @owner: user id of who created it.
  */
 struct virtio_loopback_device {
 	char name[VIRTIO_LOOPBACK_NAME_SIZE];
@@ -173,7 +201,7 @@ struct virtio_loopback_device {
 	__u32 attached;
 	__u32 driver_bound;
 	__u32 virtio_index;
-	__u32 reserved0;
+	__u32 owner;
 	__u64 reserved[2];
 };
 
@@ -295,7 +323,8 @@ struct virtio_loopback_answer {
 /*
  * VIRTIO_LOOPBACK_SET_CONFIG - replace bytes of the config space.
  *
- * @offset, @length: the bytes; inside the config space.
+ * @offset, @length: the bytes; inside the config space. Errors: EINVAL, E2BIG
+ *	(more of something than VIRTIO_LOOPBACK_MAX_SOUND_ITEMS).
  * @flags: VIRTIO_LOOPBACK_CONFIG_*.
  * @data: address of @length bytes.
  */
