@@ -14,10 +14,10 @@ KFLAGS ?=
 
 .DEFAULT_GOAL := help
 include install.mk
-.PHONY: help setup build programs man completions deb modules demo bench test test-kernels check clean clean-cache
+.PHONY: help setup build programs man completions deb modules demo bench test test-kernels test-debug-kernels check clean clean-cache
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what building and testing need (done by the others by themselves)
 	@$(HARNESS)/setup test
@@ -61,6 +61,10 @@ bench: ## boot a virtual machine, measure latency, CPU and memory against an app
 test: ## everything: linters, unit tests, the driver on four kernels, tests in a virtual machine
 	@$(HARNESS)/setup test
 	@$(HARNESS)/checks all $(if $(ONLY),--only "$(ONLY)")
+
+test-debug-kernels: ## the fuzzer in kernels built to watch themselves, FUZZ_SECONDS (3600) in each
+	@$(HARNESS)/setup test
+	@$(HARNESS)/checks debug $(if $(ONLY),--only "$(ONLY)")
 
 test-kernels: ## the core tests in virtual machines with kernels 6.1 and 7.2
 	@$(HARNESS)/setup test

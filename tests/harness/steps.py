@@ -20,10 +20,13 @@ PROGRAMS = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "targ
 CARGO_DENY = "0.20.2"
 ADVISORY_SECONDS = 60  # how long its database may take to come
 
+DEBUG_KERNELS = ["6.12-debug", "6.12-kcsan"]  # `make test-debug-kernels` fuzzes in these
+FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS") or 3600)
 KERNELS = ["5.10", "6.1", "6.12", "7.2"]  # the driver builds against these
 MAIN_KERNEL = "6.12"  # `make test` boots this one
 TEST_KERNELS = ["6.1", "7.2"]  # `make test-kernels` boots these
 VM_SECONDS = 2400
+FUZZER = "build the fuzzer of the control file"
 JUDGES = "get the kernel's own tests of sound cards"
 SOUND_SERVERS = "get PipeWire and WirePlumber, two versions"
 
@@ -124,6 +127,7 @@ def build_steps():
     yield Step("build the programs", [[CARGO, "build", "--release", "--locked", "--workspace"]],
                alone="cargo release", kinds=both)
     yield Step(f"build the driver for {MAIN_KERNEL}", modules(MAIN_KERNEL), kinds=("all",))
+    yield Step(FUZZER, [[str(HARNESS / "build-fuzzer")]], kinds=both)
     yield Step(JUDGES, [[str(HARNESS / "kernels"), "selftests", "6.12"]], kinds=("all",))
     yield Step(SOUND_SERVERS, [[str(HARNESS / "sound-servers"), "0.5", "0.4"]], kinds=("all",))
 
@@ -135,7 +139,7 @@ def virtual_machine_step(kernel, selection, kinds, *needs):
         [[str(HARNESS / "vm-tests"), "--kernel", kernel, "--module", str(BUILD / kernel / "virtio_loopback.ko"),
           "--binaries", str(PROGRAMS), "--report", str(BUILD / f"vm-{kernel}"), "--time-limit", str(VM_SECONDS),
           "--", "-v", *selection]],
-        needs=["build the programs", driver, *needs], live="vm", kinds=kinds, alone="vm",
+        needs=["build the programs", FUZZER, driver, *needs], live="vm", kinds=kinds, alone="vm",
         closing=PYTEST_CLOSING,
     )
 
@@ -201,6 +205,17 @@ def kernel_test_steps():
         yield Step(f"build the driver for {kernel}", modules(kernel),
                    needs=[f"fetch kernel {kernel}"], kinds=("kernels",))
         yield virtual_machine_step(kernel, ["-m", "core"], ("kernels",))
+
+
+def debug_kernel_steps():
+    """The fuzzer of the control file in kernels that watch themselves; with failures in the one that can."""
+    for kernel in DEBUG_KERNELS:
+        built = f"build kernel {kernel}"
+        yield Step(built, [[str(HARNESS / "build-kernel"), kernel]], kinds=("debug",), alone="build kernel")
+        fuzz = [str(HARNESS / "fuzz"), kernel, str(FUZZ_SECONDS)]
+        runs = [[*fuzz, "1"], [*fuzz, "2", "--inject"]] if kernel == "6.12-debug" else [[*fuzz, "1"]]
+        yield Step(f"fuzz the control file, kernel {kernel}", runs, needs=[built], kinds=("debug",), live="vm",
+                   alone="vm", closing=r"^fuzzed for ")
 
 
 def driver_steps():
@@ -288,6 +303,8 @@ def plan(what, only):
     chosen.append(benchmark_step())
     if what == "kernels":
         chosen += kernel_test_steps()
+    elif what == "debug":
+        chosen += debug_kernel_steps()
     else:
         chosen += [*script_steps(), *driver_steps(), *rust_steps()]
     chosen = [step for step in chosen if what in step.kinds]

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""Runs the fuzzer in a guest and judges the kernel's log; tests/harness/fuzz starts it there.
+
+    in_guest.py MODULE PROGRAM LOG SECONDS SEED [--inject]
+"""
+
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+DEBUG = pathlib.Path("/sys/kernel/debug")
+DRIVERS = ["virtio_ring", "virtio_snd", "virtio_net", "virtio_input", "virtio_rng"]
+# One call in so many fails, of those that ask for memory or copy from or to the process.
+FAULTS = ["failslab", "fail_page_alloc", "fail_usercopy"]
+FAULT_SETTINGS = {"task-filter": "Y", "probability": "5", "interval": "7", "times": "-1", "verbose": "0"}
+# A report starts with one of these. A race between others' code is not ours to mend.
+REPORT = re.compile(
+    r"\bBUG\b|\bWARNING:|Oops|lockdep|INFO: (task|possible|trying|rcu)|soft lockup|hard LOCKUP|"
+    r"general protection|refcount_t|kernel BUG|unreferenced object"
+)
+RULER = re.compile(r"={20,}")
+
+
+def inject():
+    for fault in FAULTS:
+        for name, value in FAULT_SETTINGS.items():
+            (DEBUG / fault / name).write_text(value)
+    for fault in ("failslab", "fail_page_alloc"):
+        (DEBUG / fault / "ignore-gfp-wait").write_text("N")
+    (DEBUG / "fail_page_alloc/min-order").write_text("0")
+
+
+def leaks():
+    """What kmemleak finds, asked twice: it is sure of nothing that is new."""
+    file = DEBUG / "kmemleak"
+    if not file.exists():
+        return ""
+    for _ in range(2):
+        time.sleep(6)
+        file.write_text("scan")
+    return file.read_text()
+
+
+def reports(log):
+    """The reports in a kernel log: a line that starts one, and what it goes on with."""
+    lines = log.splitlines()
+    for number, line in enumerate(lines):
+        if REPORT.search(line):
+            text = lines[number : number + 60]
+            end = next((i for i, later in enumerate(text) if i and RULER.search(later)), len(text))
+            yield "\n".join(text[:end])
+
+
+def ours(report):
+    return "KCSAN" not in report.splitlines()[0] or "[virtio_loopback]" in report
+
+
+def main():
+    module, program, log_file, seconds, seed, *options = sys.argv[1:]
+    subprocess.run(["modprobe", "-a", *DRIVERS], check=True)
+    subprocess.run(["insmod", module], check=True)
+    if not (DEBUG / "tracing").exists():
+        subprocess.run(["mount", "-t", "debugfs", "none", str(DEBUG)], check=False)
+    if "--inject" in options:
+        inject()
+    command = [program, "--seed", seed, "--threads", "4", "--seconds", seconds, *options]
+    status = subprocess.run(command, check=False).returncode
+    text = subprocess.run(["dmesg"], check=True, capture_output=True, text=True).stdout + leaks()
+    pathlib.Path(log_file).write_text(text)
+    found = [report for report in reports(text) if ours(report)]
+    for report in found[:5]:
+        print(report, end="\n\n")
+    print(f"fuzzed for {seconds} s, seed {seed}: {len(found)} reports, exit status {status}")
+    sys.exit(1 if found or status else 0)
+
+
+if __name__ == "__main__":
+    main()
