@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""An adapter that lies, is silent, or goes at any moment harms nobody else's device.
+
+After each test a card next door plays, bit for bit, and the kernel has not complained.
+"""
+
+import contextlib
+import errno
+import os
+import random
+import select
+import signal
+import struct
+import subprocess
+import threading
+
+import device
+import pytest
+from device import Control, Served, sysfs, wait_until
+from neighbour import Neighbour
+from test_hostile_device import DRIVERS_SAY, SOUND, destroy
+
+pytestmark = pytest.mark.kernel_may_say(DRIVERS_SAY)
+
+
+@pytest.fixture(autouse=True)
+def neighbour(make_card):
+    subprocess.run(["modprobe", "-a", "virtio_net", "virtio_input"], check=True)
+    next_door = Neighbour(make_card)
+    yield next_door
+    destroy("wire")
+    next_door.play()
+
+
+def refused(number, call):
+    with pytest.raises(OSError) as error:
+        call()
+    assert error.value.errno == number, os.strerror(error.value.errno)
+
+
+@pytest.mark.parametrize("item", range(4))
+def test_a_sound_card_with_more_than_any_has(item):
+    """virtio_snd would ask for memory for all of them; the kernel warns of such numbers."""
+    counts = [0, 1, 0, 0]
+    counts[item] = 0xFFFFFFFF
+    with Control() as control:
+        refused(errno.E2BIG, lambda: control.create("wire", SOUND, [64] * 4, struct.pack("<4I", *counts)))
+        counts[item] = 1025
+        refused(errno.E2BIG, lambda: control.create("wire", SOUND, [64] * 4, struct.pack("<4I", *counts)))
+        # Nor later, in pieces.
+        control.create("wire", SOUND, [64] * 4, struct.pack("<4I", 0, 1, 0, 0))
+        refused(errno.E2BIG, lambda: control.set_config(4 * item + 3, b"\xff"))
+        refused(errno.E2BIG, lambda: control.set_config(0, struct.pack("<4I", *counts)))
+
+
+def test_config_and_queues_of_a_wrong_size():
+    for config in (b"", b"\x01", bytes(7), bytes(4096)):
+        for queues in ([1] * 4, [2, 1, 1, 1], [64], [1024] * 64):
+            with Control() as control:
+                control.create("wire", SOUND, queues, config, features=(1 << 64) - 1)
+                if control.poll(0.2) & select.POLLIN:
+                    control.answer(control.read_request(), -errno.EIO)
+            destroy("wire")
+
+
+def test_a_start_that_is_never_answered():
+    with Control() as control:
+        control.create("wire")
+        control.wait_request(device.START)
+        wait_until(lambda: sysfs("wire", "state") == "quiesced", what="the driver to give up")
+        assert sysfs("wire", "request_timeouts") == "1"
+
+
+@pytest.mark.parametrize("status", [0, -5, -4095])
+def test_a_request_is_answered_once(status):
+    with Control() as control:
+        control.create("wire")
+        request = control.wait_request(device.START)
+        control.answer(request, status)
+        refused(errno.ENOENT, lambda: control.answer(request))
+        refused(errno.ENOENT, lambda: control.answer(device.Request(id=request.id + 1)))
+        refused(errno.ENOENT, lambda: control.answer(device.Request(id=(1 << 64) - 1)))
+
+
+@pytest.mark.parametrize("status", [1, 1 << 30, -4096, -(1 << 31)])
+def test_a_status_that_is_no_errno(status):
+    with Control() as control:
+        control.create("wire")
+        request = control.wait_request(device.START)
+        refused(errno.EINVAL, lambda: control.answer(request, status))
+        control.answer(request)
+
+
+STEPS = ["open", "create", "read", "memory", "queues", "eventfds", "answer", "buffer", "destroy"]
+
+
+def live_until(last):
+    """What an adapter and its device process do, up to a step; the process then ends."""
+    control = Control()
+    served = None
+    for step in STEPS[: STEPS.index(last) + 1]:
+        if step == "create":
+            control.create("wire")
+        elif step == "read":
+            request = control.wait_request(device.START)
+        elif step == "memory":
+            memory = device.Memory(control.memory())
+        elif step == "queues":
+            memory.read(control.queue(0).desc_addr, 16)
+        elif step == "eventfds":
+            served = Served(control)
+        elif step == "answer":
+            control.answer(request)
+        elif step == "buffer":
+            served.queues[0].pop()
+        elif step == "destroy":
+            control.destroy("wire")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_an_adapter_that_dies_after(step):
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            live_until(step)
+            os.kill(os.getpid(), signal.SIGKILL)
+        os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    if step in STEPS[1:-1]:
+        # Somebody else takes it over, and is told where things stand.
+        with Control() as control:
+            wait_until(lambda: sysfs("wire", "attached") == "0", what="the adapter to be gone")
+            control.attach("wire")
+            control.wait_request(device.START)
+
+
+def test_a_flood_of_every_call(neighbour):
+    """From several threads, on one file and on several, with nonsense and without."""
+    stop = threading.Event()
+
+    def flood(seed):
+        chance = random.Random(seed)
+        while not stop.is_set():
+            with contextlib.suppress(OSError), Control() as control:
+                for _ in range(50):
+                    with contextlib.suppress(OSError):
+                        chance.choice(CALLS)(control)
+
+    threads = [threading.Thread(target=flood, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        neighbour.play()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    destroy("wire", "wire2")
+
+
+CALLS = [
+    lambda control: control.create("wire"),
+    lambda control: control.create("wire2", device_id=device.INPUT, config=bytes(136)),
+    lambda control: control.attach("wire"),
+    lambda control: control.attach("wire2"),
+    lambda control: control.destroy("wire"),
+    lambda control: control.list(),
+    lambda control: control.info(),
+    lambda control: control.device(),
+    lambda control: control.queue(0),
+    lambda control: os.close(control.memory()),
+    lambda control: control.set_config(0, bytes(64), device.CONFIG_NOTIFY),
+    lambda control: control.set_eventfds(0),
+    lambda control: control.answer(control.read_request()),
+]

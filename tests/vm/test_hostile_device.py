@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""A device process that lies harms its own device at most: the driver and the other cards are well.
+
+After each test a card next door plays, bit for bit, and the kernel has not complained, but for
+what the driver above has to say about its own device.
+"""
+
+import contextlib
+import errno
+import os
+import signal
+import struct
+import subprocess
+
+import device
+import pytest
+from device import Backend, Control, Memory, Served, sysfs, wait_until
+from neighbour import Neighbour
+from network import answer, interface, set_up
+
+SOUND = 25
+CONTROLQ = 0
+# What virtio_net and virtio_snd say of a device that answers nonsense.
+DRIVERS_SAY = r"virtio_?(net|snd)|virtio\d+|\beth\d+: "
+pytestmark = pytest.mark.kernel_may_say(DRIVERS_SAY)
+
+
+@pytest.fixture(autouse=True)
+def neighbour(make_card):
+    subprocess.run(["modprobe", "virtio_net"], check=True)
+    next_door = Neighbour(make_card)
+    yield next_door
+    destroy("wire")
+    next_door.play()
+
+
+def destroy(*names):
+    with Control() as control:
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                control.destroy(name)
+        wait_until(lambda: not {d.name.decode() for d in control.list()[0]} & set(names), what="the devices' end")
+
+
+@pytest.fixture
+def started():
+    """A network device whose driver has handed over its first buffers."""
+    with Control() as control:
+        control.create("wire")
+        control.wait_request(device.START)
+        served = Served(control)
+        control.answer(device.Request(id=1))
+        set_up(interface("wire"))
+        yield control, served
+        served.close()
+
+
+def kernel_writes(served, address, data):
+    """Has the kernel write to the mapped memory, as a store of the process would."""
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, data)
+        with memoryview(served.memory.map) as view, view[address : address + len(data)] as piece:
+            return os.readv(reader, [piece])
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_the_drivers_part_of_a_queue_can_only_be_read(started):
+    """Whoever could write descriptors could have virtio_ring go in circles, with interrupts off."""
+    _, served = started
+    for queue in served.queues:
+        for address in (queue.where.desc_addr, queue.where.driver_addr):
+            with pytest.raises(OSError) as error:
+                kernel_writes(served, address, b"\xff" * 8)
+            assert error.value.errno == errno.EFAULT
+        idle = queue.memory.read(queue.where.device_addr, 4)
+        assert kernel_writes(served, queue.where.device_addr, idle) == 4
+
+
+def test_a_store_to_the_drivers_part_ends_the_process_that_does_it(started):
+    _, served = started
+    child = os.fork()
+    if child == 0:
+        # A child has no mapping of its parent's: it maps the file itself.
+        memory = Memory(os.dup(served.memory.fd))
+        memory.write(served.queues[0].where.desc_addr, b"\xff" * 4096)
+        os._exit(0)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGBUS
+
+
+def test_all_of_the_bounce_slots_and_used_rings_may_be_scribbled_on(started):
+    _, served = started
+    memory = served.memory
+    start = served.queues[-1].where.device_addr + 2 * device.PAGE
+    memory.write(start, os.urandom(memory.size - start))
+    served.queues[0].push(device.Chain(0), 64)
+
+
+def push_raw(queue, head, length, advance=1):
+    slot = queue.where.device_addr + 4 + 8 * (queue.used % queue.size)
+    struct.pack_into("<II", queue.memory.map, slot, head, length)
+    queue.used = (queue.used + advance) & 0xFFFF
+    queue.memory.set_u16(queue.where.device_addr + 2, queue.used)
+    os.eventfd_write(queue.call, 1)
+
+
+LIES = {
+    "an id outside": lambda queue, chain: push_raw(queue, queue.size, 64),
+    "an id far outside": lambda queue, chain: push_raw(queue, 0xFFFFFFFF, 64),
+    "an id that is none": lambda queue, chain: push_raw(queue, (chain.head + queue.size // 2) % queue.size, 64),
+    "a length of all": lambda queue, chain: push_raw(queue, chain.head, 0xFFFFFFFF),
+    "a length above": lambda queue, chain: push_raw(queue, chain.head, chain.room + 1),
+    "a length of nothing": lambda queue, chain: push_raw(queue, chain.head, 0),
+    "twice": lambda queue, chain: (push_raw(queue, chain.head, 64), push_raw(queue, chain.head, 64)),
+    "all at once": lambda queue, chain: push_raw(queue, chain.head, 64, advance=queue.size),
+    "more than there are": lambda queue, chain: push_raw(queue, chain.head, 64, advance=0x7FFF),
+    "backwards": lambda queue, chain: push_raw(queue, chain.head, 64, advance=-1),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_lie_about_what_was_used(started, lie):
+    _, served = started
+    queue = served.queues[0]
+    chain = wait_until(queue.pop, what="a buffer")
+    LIES[lie](queue, chain)
+    # The next device of this name is as good as new.
+    destroy("wire")
+    with Control() as control:
+        control.create("wire")
+        backend = Backend(control, answer(b"well"))
+        wait_until(lambda: backend.served, what="the next device")
+        destroy("wire")
+        backend.stop()
+
+
+def storm(*calls):
+    """A process that writes to eventfds as fast as it can."""
+    child = os.fork()
+    if child == 0:
+        while True:
+            for call in calls:
+                os.eventfd_write(call, 1)
+    return child
+
+
+def test_a_storm_of_calls_takes_no_more_than_its_share(started, neighbour):
+    _, served = started
+    before = int(sysfs("wire", "calls"))
+    children = [storm(*(queue.call for queue in served.queues)) for _ in range(3)]
+    try:
+        neighbour.play()
+        assert all(os.waitpid(child, os.WNOHANG) == (0, 0) for child in children)
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    assert int(sysfs("wire", "calls")) > before + 1000
+
+
+def test_interrupts_that_say_there_is_more(started, neighbour):
+    """Each call finds the used ring moved: the driver looks, and sees through it."""
+    _, served = started
+    queue = served.queues[0]
+    chains = [wait_until(queue.pop, what="a buffer") for _ in range(queue.size // 2)]
+
+    def give_back_slowly():
+        for chain in chains:
+            queue.push(chain, 64)
+
+    neighbour.play(give_back_slowly)
+
+
+@pytest.mark.parametrize("shared", ["call of all queues", "kick of all queues", "kick of one, call of another"])
+def test_one_eventfd_for_several(started, shared):
+    control, served = started
+    rx, tx = served.queues
+    if shared == "call of all queues":
+        pairs = [(rx.kick, rx.call), (tx.kick, rx.call)]
+    elif shared == "kick of all queues":
+        pairs = [(rx.kick, rx.call), (rx.kick, tx.call)]
+    else:
+        pairs = [(rx.kick, tx.kick), (tx.kick, rx.kick)]
+    for index, (kick, call) in enumerate(pairs):
+        control.set_eventfds(index, kick, call)
+    for _ in range(200):
+        os.eventfd_write(rx.kick, 1)
+        os.eventfd_write(rx.call, 1)
+    chain = wait_until(rx.pop, what="a buffer")
+    rx.push(chain, 64)
+
+
+def test_one_eventfd_for_two_devices(started):
+    """Each device's interrupts are the other's notifications."""
+    control, served = started
+    rx = served.queues[0]
+    with Control() as other:
+        other.create("wire2")
+        other.wait_request(device.START)
+        other.set_eventfds(0, rx.call, rx.kick)
+        other.answer(device.Request(id=1))
+        set_up(interface("wire2"))
+        for _ in range(100):
+            os.eventfd_write(rx.call, 1)
+            os.eventfd_write(rx.kick, 1)
+        destroy("wire2")
+
+
+NO_EVENTFDS = {
+    "null": lambda control: os.open("/dev/null", os.O_RDWR),
+    "pipe": lambda control: os.pipe()[0],
+    "memory file": lambda control: control.memory(),
+    "control file": lambda control: os.dup(control.fd),
+    "closed": lambda control: 999,
+}
+
+
+@pytest.mark.parametrize("kind", NO_EVENTFDS)
+def test_a_file_that_is_no_eventfd(started, kind):
+    control, served = started
+    fd = NO_EVENTFDS[kind](control)
+    good = served.queues[0].kick
+    for kick, call in ((fd, -1), (good, fd), (fd, fd)):
+        with pytest.raises(OSError) as error:
+            control.set_eventfds(0, kick, call)
+        assert error.value.errno in (errno.EINVAL, errno.EBADF)
+
+
+def lying_sound_card(control, reply):
+    """A sound device, of which `reply(request, room)` says what it answers; None: nothing."""
+
+    def handle(index, queue, chain):
+        if index == CONTROLQ and (data := reply(queue.read(chain), chain.room)) is not None:
+            queue.write(chain, data)
+
+    handle.leaves = (1, 2, 3)
+    config = struct.pack("<III", 1, 2, 1)
+    control.create("wire", device_id=SOUND, queue_sizes=[64] * 4, config=config, flags=device.F_ZERO_COPY)
+    return Backend(control, handle)
+
+
+OK = struct.pack("<I", 0x8000)
+REPLIES = {
+    "errors": lambda request, room: struct.pack("<I", 0x8003),
+    "no status at all": lambda request, room: b"\xff" * room,
+    "nothing written": lambda request, room: b"",
+    "zeros": lambda request, room: OK + bytes(room),
+    "ones": lambda request, room: OK + b"\xff" * room,
+    "noise": lambda request, room: OK + os.urandom(room),
+    "silence": lambda request, room: None,
+}
+
+
+@pytest.mark.parametrize("reply", REPLIES)
+def test_a_sound_device_that_answers_nonsense(reply):
+    with Control() as control:
+        backend = lying_sound_card(control, REPLIES[reply])
+        wait_until(lambda: backend.requests, what="the driver")
+        # It asks, is disappointed, and gives up, or not.
+        kinds = backend.requests
+        wait_until(lambda: kinds[-1].type == device.STOP or int(sysfs("wire", "kicks")) > 2, what="questions")
+        destroy("wire")
+        backend.stop()
