@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 
 use virtio_queue::DescriptorChain;
-use vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryMmap, Permissions};
+use vm_memory::{Bytes, GuestMemory, GuestMemoryMmap, Permissions};
 
 use crate::audio::Nanos;
 use crate::ring::{MAX_SIZE, Ring, RingError};
@@ -325,6 +325,8 @@ fn write(
         let Some(chain) = ring.take(memory)? else {
             break;
         };
+        #[cfg(fuzzing)]
+        crate::fuzz::record::message(crate::wire::QUEUE_EVENT, &chain);
         let head = chain.head_index();
         let written = fill(memory, chain, &event);
         ring.give_back(memory, head, if written { EVENT_SIZE as u32 } else { 0 });
@@ -342,17 +344,28 @@ fn fill(
     chain: DescriptorChain<&GuestMemoryMmap>,
     event: &[u8; EVENT_SIZE],
 ) -> bool {
-    let room = || {
-        let parts = chain.clone().filter(|part| part.is_write_only());
-        parts.map(|part| (part.addr(), part.len() as usize))
-    };
-    let reachable =
-        |(at, length): (GuestAddress, usize)| memory.check_range(at, length, Permissions::Write);
-    if !room().all(reachable) || room().map(|(_, length)| length).sum::<usize>() < EVENT_SIZE {
+    // Each descriptor is read once: the driver may change it meanwhile. Each part is a byte at least,
+    // so that no event needs more of them than it has bytes.
+    let mut room = [None; EVENT_SIZE];
+    let (mut used, mut size) = (0, 0);
+    for part in chain.filter(|part| part.is_write_only() && part.len() > 0) {
+        let (at, length) = (part.addr(), part.len() as usize);
+        if !memory.check_range(at, length, Permissions::Write) {
+            return false;
+        }
+        if size < EVENT_SIZE
+            && let Some(place) = room.get_mut(used)
+        {
+            *place = Some((at, length));
+            used += 1;
+            size += length.min(EVENT_SIZE);
+        }
+    }
+    if size < EVENT_SIZE {
         return false;
     }
     let mut rest = &event[..];
-    for (at, length) in room() {
+    for (at, length) in room.into_iter().flatten() {
         let (part, behind) = rest.split_at(rest.len().min(length));
         if memory.write_slice(part, at).is_err() {
             return false;

@@ -4,7 +4,7 @@
 mod activation;
 mod check;
 pub(crate) mod hosts;
-mod listen;
+pub(crate) mod listen;
 mod options;
 mod socket;
 
@@ -161,9 +161,10 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         command::server::start(listener, Arc::downgrade(&device), description)
             .map_err(|error| RunError::Wait("commands", error))?;
     }
+    let frontends = way.open()?;
     sandbox.seal();
     sandbox.report();
-    let result = way.serve(&device, &offer, &signals);
+    let result = frontends.serve(&device, &offer, &signals);
     drop(mixers);
     drop(device);
     // The audio thread is gone, so the log ends.
@@ -201,16 +202,42 @@ impl Way {
         Ok((way, None))
     }
 
+    /// Makes the socket that is to be made.
+    fn open(self) -> Result<Frontends, RunError> {
+        Ok(match self {
+            Self::Connected(socket) => Frontends::Connected(socket),
+            Self::Handed(listener) => Frontends::Listening(listener, None),
+            Self::Path(path) => {
+                let (listener, file) = socket::listen(&path)?;
+                log::info!("listening on {}", path.display());
+                Frontends::Listening(listener, Some(file))
+            }
+            Self::None => Frontends::None,
+        })
+    }
+}
+
+/// Where frontends come from.
+enum Frontends {
+    /// One is connected already.
+    Connected(UnixStream),
+    /// They connect to a socket, whose file goes at the end if it was made here.
+    Listening(UnixListener, Option<SocketFile>),
+    /// None is to come.
+    None,
+}
+
+impl Frontends {
     fn serve(self, device: &Arc<Device>, offer: &Offer, signals: &Signals) -> Result<(), RunError> {
         match self {
             Self::Connected(socket) => listen::serve(socket, device, offer, signals),
-            Self::Handed(listener) => {
-                listen::listen(&listener, Stay::InUse, device, offer, signals)
-            }
-            Self::Path(path) => {
-                let (listener, _file) = socket::listen(&path)?;
-                log::info!("listening on {}", path.display());
-                listen::listen(&listener, Stay::Always, device, offer, signals)
+            Self::Listening(listener, file) => {
+                // A socket that a service manager holds is served again when somebody comes.
+                let stay = match file {
+                    Some(_) => Stay::Always,
+                    None => Stay::InUse,
+                };
+                listen::listen(&listener, stay, device, offer, signals)
             }
             Self::None => Ok(()),
         }

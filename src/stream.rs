@@ -124,7 +124,6 @@ impl Params {
     }
 
     /// Frames of one period, at least 1.
-    #[cfg(feature = "alsa")]
     pub fn period_frames(&self) -> u64 {
         u64::from(self.period_bytes / self.frame_bytes()).max(1)
     }

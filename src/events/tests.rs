@@ -2,7 +2,7 @@
 
 use virtio_queue::desc::{RawDescriptor, split::Descriptor};
 use virtio_queue::mock::MockSplitQueue;
-use vm_memory::Address;
+use vm_memory::{Address, GuestAddress};
 
 use super::*;
 use crate::ring::Setup;

@@ -31,8 +31,8 @@ pub const ALLOWED: &[i64] = &[
     SYS_sched_get_priority_min, SYS_getcpu, SYS_prctl, SYS_exit, SYS_exit_group, SYS_sigaltstack,
     SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_rt_sigtimedwait,
     SYS_rt_sigpending, SYS_rt_sigsuspend,
-    // Sockets that are there, and local ones (`calls.rs`).
-    SYS_socketpair, SYS_connect, SYS_bind, SYS_listen, SYS_accept, SYS_accept4, SYS_getsockname,
+    // Sockets that are there, and their clients. Others: `calls.rs`.
+    SYS_accept, SYS_accept4, SYS_getsockname,
     SYS_getpeername, SYS_getsockopt, SYS_setsockopt, SYS_sendmsg, SYS_recvmsg, SYS_sendto,
     SYS_recvfrom, SYS_sendmmsg, SYS_recvmmsg, SYS_shutdown,
     // Who and where this process is. Devices: only those that could be opened.

@@ -91,8 +91,15 @@ fn allowed(needs: &Needs) -> Result<Rules> {
     );
     let itself = when(0, SeccompCmpOp::Eq, 0)?;
     rules.insert(libc::SYS_prlimit64, only(vec![itself])?);
-    let local = when(0, SeccompCmpOp::Eq, libc::AF_UNIX as u64)?;
-    rules.insert(libc::SYS_socket, only(vec![local])?);
+    // Who can write to other local sockets can ask the service manager for anything, as its user.
+    let stream = SeccompCmpOp::MaskedEq(0xf);
+    let pair = when(1, stream, libc::SOCK_STREAM as u64)?;
+    rules.insert(libc::SYS_socketpair, only(vec![pair])?);
+    if needs.connects {
+        let local = when(0, SeccompCmpOp::Eq, libc::AF_UNIX as u64)?;
+        rules.insert(libc::SYS_socket, only(vec![local])?);
+        rules.insert(libc::SYS_connect, Vec::new());
+    }
     if needs.real_time_threads {
         let calls = [
             libc::SYS_sched_setscheduler,

@@ -75,6 +75,8 @@ pub struct Needs {
     pub anything: bool,
     /// Libraries make real-time threads of their own.
     pub real_time_threads: bool,
+    /// Connections are made to servers of this machine.
+    pub connects: bool,
 }
 
 impl Needs {
@@ -135,6 +137,7 @@ impl Needs {
 
     fn add_graph(&mut self) {
         self.real_time_threads = true;
+        self.connects = true;
         self.add_library(&PIPEWIRE, &PIPEWIRE_HOME, &PIPEWIRE_VARIABLES);
     }
 

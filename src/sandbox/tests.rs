@@ -33,6 +33,7 @@ fn inside(case: &str, folder: &Path) -> ExitStatus {
     ]);
     program.env(CASE, case).env(FOLDER, folder);
     program.stdout(std::process::Stdio::null());
+    let _ = fs::remove_file(socket(folder));
     program.status().unwrap()
 }
 
@@ -65,6 +66,8 @@ fn a_case() {
     let before = File::open("/proc/self/stat").unwrap();
     sandbox.confine();
     sandbox.rights(Priority::Ordinary).drop_others();
+    let listener = UnixListener::bind(socket(&folder)).unwrap();
+    let client = UnixStream::connect(socket(&folder)).unwrap();
     sandbox.seal();
     if !sandbox.off.is_empty() {
         eprintln!("{sandbox}");
@@ -72,16 +75,21 @@ fn a_case() {
     }
     let good = match case.as_str() {
         "nothing" => true,
-        "serve" => serve(&folder, before),
+        "serve" => serve(&folder, before, &listener, client),
         "files" => files(&folder),
-        "absent" => absent(),
+        "absent" => absent(&folder),
         fatal => attack(fatal),
     };
     exit(if good { 0 } else { 1 });
 }
 
 /// What a card that records does all the time.
-fn serve(folder: &Path, mut opened_before: File) -> bool {
+fn serve(
+    folder: &Path,
+    mut opened_before: File,
+    listener: &UnixListener,
+    mut client: UnixStream,
+) -> bool {
     let mut text = String::new();
     opened_before.read_to_string(&mut text).unwrap();
     let thread = std::thread::spawn(|| std::thread::sleep(std::time::Duration::from_millis(1)));
@@ -90,12 +98,9 @@ fn serve(folder: &Path, mut opened_before: File) -> bool {
         let path = crate::description::numbered(&folder.join("out.wav"), number);
         File::create(path).unwrap().write_all(b"RIFF").unwrap();
     }
-    let socket = socket(folder);
-    let listener = UnixListener::bind(&socket).unwrap();
-    let mut client = UnixStream::connect(&socket).unwrap();
     client.write_all(b"x").unwrap();
     listener.accept().unwrap().0.read_exact(&mut [0]).unwrap();
-    fs::remove_file(socket).unwrap();
+    fs::remove_file(socket(folder)).unwrap();
     true
 }
 
@@ -122,7 +127,7 @@ fn files(folder: &Path) -> bool {
 }
 
 /// Calls that fail as in a kernel that does not have them.
-fn absent() -> bool {
+fn absent(folder: &Path) -> bool {
     let spawned = Command::new("/bin/true").spawn().map(drop);
     assert_eq!(
         spawned.unwrap_err().raw_os_error(),
@@ -131,6 +136,13 @@ fn absent() -> bool {
     let parent = nix::unistd::getppid();
     let killed = nix::sys::signal::kill(parent, Signal::SIGTERM);
     assert_eq!(killed, Err(Errno::ENOSYS));
+    let connected = UnixStream::connect(socket(folder)).map(drop);
+    assert_eq!(
+        connected.unwrap_err().raw_os_error(),
+        Some(Errno::ENOSYS as i32)
+    );
+    assert!(std::os::unix::net::UnixDatagram::pair().is_err());
+    UnixStream::pair().unwrap();
     let code = nix::libc::PROT_READ | nix::libc::PROT_EXEC;
     let flags = nix::libc::MAP_PRIVATE | nix::libc::MAP_ANONYMOUS;
     assert!(MmapRegion::<()>::build(None, 4096, code, flags).is_err());

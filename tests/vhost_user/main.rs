@@ -27,6 +27,7 @@ mod wav;
 mod activation;
 mod capture;
 mod card_files;
+mod changing_rings;
 mod command_line;
 mod commands;
 mod connections;
