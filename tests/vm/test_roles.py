@@ -19,6 +19,19 @@ FREQUENCIES = [440, 1000, 1700]  # of the cards in their order
 POLICY = {"music": [1, 0, 0], "navigation": [0.2, 1, 0], "phone": [0, 0, 1]}
 CLOSE = 0.01
 
+# All roles of the policy, the lowest first, by each of their names once: what they do with lower ones.
+DUCK, CORK, MIX = 0.2, 0, 1
+ROLES = [("Movie", MIX), ("Speech-Low", CORK), ("Custom-Low", CORK), ("Navigation", DUCK), ("Speech-High", CORK),
+         ("Custom-High", CORK), ("Communication", CORK), ("Alert", CORK)]
+STREAM = """
+[[stream]]
+direction = "playback"
+host = "pipewire"
+role = "{role}"
+device = {device}
+channels = 2
+"""
+
 
 @pytest.fixture(scope="module", autouse=True)
 def programs_in_memory(machine):
@@ -86,3 +99,16 @@ def test_the_names_of_asound_conf(scene, tmp_path):
     assert scene.cards["music"].alsa_id() in programs.run("amixer", "-D", "default", "info").stdout
     for name in CARDS:
         assert "Master" in programs.run("amixer", "-D", name, "scontrols").stdout
+
+
+def test_every_role_does_with_the_lower_ones_what_the_table_says(scene, tmp_path):
+    scene.start()
+    frequencies = [300 + 200 * number for number in range(len(ROLES))]
+    streams = [STREAM.format(role=role, device=device) for device, (role, _) in enumerate(ROLES)]
+    (tmp_path / "roles.toml").write_text("".join(streams))
+    scene.add_card("roles", "--card", tmp_path / "roles.toml")
+    for device, (_, action) in enumerate(ROLES):
+        path = write_tone(tmp_path / f"{device}.wav", frequencies[device], 60)
+        player = scene.play(f"plughw:roles,{device}", path)
+        wanted = [action] * device + [1] + [0] * (len(ROLES) - device - 1)
+        wait_heard(scene, frequencies, wanted, player)
