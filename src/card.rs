@@ -338,6 +338,8 @@ impl Card {
     ) {
         let [playback, capture] = &mut self.decoders;
         let decoder = if queue == QUEUE_TX { playback } else { capture };
+        #[cfg(fuzzing)]
+        crate::fuzz::record::message(queue, &chain);
         let arrival = decoder.decode(chain);
         let refused = Self::refusal(&mut self.pcms, queue, decoder, arrival);
         if let Some(status) = refused {

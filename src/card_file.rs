@@ -44,7 +44,7 @@ pub enum CardFileError {
 
 /// Something wrong, and the bytes of the file where it is.
 #[derive(Debug)]
-struct Fault {
+pub(crate) struct Fault {
     at: Range<usize>,
     what: String,
 }
@@ -78,7 +78,8 @@ fn line_at(text: &str, at: usize) -> usize {
     1 + before.iter().filter(|&&byte| byte == b'\n').count()
 }
 
-fn parse(text: &str, path: &Path) -> Result<Description, Fault> {
+/// Reads the card in this text, which is that of the file at `path`.
+pub(crate) fn parse(text: &str, path: &Path) -> Result<Description, Fault> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let card: CardTable = toml::from_str(text).map_err(|error| Fault {
         at: error.span().unwrap_or(text.len()..text.len()),

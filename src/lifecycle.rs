@@ -41,6 +41,10 @@ impl Card {
         let known = self.rings.get_mut(queue).and_then(Option::as_mut);
         if let Some(ring) = known.filter(|ring| ring.is_at(&setup, memory.map())) {
             ring.adopt(setup);
+            if queue == QUEUE_CONTROL {
+                // It was reset before its driver had used anything, and no ring has changed since.
+                self.suspended = false;
+            }
             self.report(Report::RingStarted(queue, true));
             return Ok(());
         }

@@ -17,6 +17,8 @@ mod description;
 mod device;
 mod events;
 mod exchange;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod gain;
 mod graph_node;
 mod jack;

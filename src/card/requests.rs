@@ -26,6 +26,8 @@ impl Card {
         for _ in 0..REQUESTS {
             match ring.take(memory) {
                 Ok(Some(chain)) => {
+                    #[cfg(fuzzing)]
+                    crate::fuzz::record::message(QUEUE_CONTROL, &chain);
                     self.exchange.read(chain);
                     let status = self.answer_request(memory, now);
                     // The Linux driver tells nobody of what it has changed itself: the event does,

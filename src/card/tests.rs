@@ -725,3 +725,18 @@ fn a_chain_longer_than_any_ring_is_bad_and_costs_nobody_else() {
     bench.at(10);
     assert_eq!(bench.used(QUEUE_TX), [(good, 8)]);
 }
+
+/// Its rings are as they were, so that they are taken for those of a driver that goes on.
+#[test]
+fn a_card_that_was_reset_before_anything_was_asked_of_it_plays() {
+    let mut bench = Bench::new();
+    bench.card.reset(bench.time);
+    for queue in 0..QUEUES {
+        bench.start_ring(queue, 0);
+    }
+    bench.prepare(0);
+    let (head, _) = bench.play(7);
+    assert_eq!(bench.request(&[0x104, 0]), OK);
+    bench.at(10);
+    assert_eq!(bench.used(QUEUE_TX), [(head, 8)]);
+}

@@ -58,6 +58,16 @@ pub fn start(
     thread.stack_size(STACK).spawn(accept).map(|_| ())
 }
 
+/// Answers one client until it goes.
+#[cfg(any(test, fuzzing))]
+pub fn talk(client: &UnixStream, device: Weak<Device>, description: Description) {
+    let desk = Desk {
+        device,
+        description,
+    };
+    let _ = desk.serve(client);
+}
+
 /// Gives a client its thread.
 fn welcome(mut client: UnixStream, desk: &Arc<Desk>) {
     let _ = client.set_write_timeout(Some(WRITE_TIMEOUT));

@@ -69,6 +69,14 @@ pub fn serve(
         .map_err(fail)
 }
 
+/// Serves one connection until it ends by itself.
+#[cfg(any(test, fuzzing))]
+pub fn talk(socket: UnixStream, device: &Arc<Device>, offer: &Offer) {
+    let session = Session::new(Arc::clone(device), offer.clone());
+    let session = Arc::new(Mutex::new(session));
+    answer_requests(&mut BackendReqHandler::from_stream(socket, session));
+}
+
 /// Answers requests until the frontend goes, or says something after which nothing makes sense.
 fn answer_requests(handler: &mut BackendReqHandler<Mutex<Session>>) {
     loop {
