@@ -124,7 +124,9 @@ impl Ring {
 
     /// Whether `setup` describes this very ring, as this device left it.
     pub fn is_at(&self, setup: &Setup, memory: &GuestMemoryMmap) -> bool {
-        self.is_intact(memory)
+        // One that broke starts anew, as its driver does.
+        !self.broken
+            && self.is_intact(memory)
             && self.queue.size() == setup.size
             && self.queue.desc_table() == setup.desc.raw_value()
             && self.queue.avail_ring() == setup.avail.raw_value()

@@ -740,3 +740,19 @@ fn a_card_that_was_reset_before_anything_was_asked_of_it_plays() {
     bench.at(10);
     assert_eq!(bench.used(QUEUE_TX), [(head, 8)]);
 }
+
+#[test]
+fn a_ring_that_broke_before_it_was_used_starts_anew() {
+    let mut bench = Bench::new();
+    let [_, avail, _] = place(QUEUE_TX);
+    bench.write(avail + 2, &(SIZE + 1).to_le_bytes());
+    bench.wake();
+    // Its driver puts that right, and starts as it did before.
+    bench.write(avail + 2, &[0, 0]);
+    bench.start_ring(QUEUE_TX, 0);
+    bench.prepare(0);
+    let (head, _) = bench.play(7);
+    assert_eq!(bench.request(&[0x104, 0]), OK);
+    bench.at(10);
+    assert_eq!(bench.used(QUEUE_TX), [(head, 8)]);
+}
