@@ -12,7 +12,9 @@ class Neighbour:
 
     def __init__(self, make_card):
         self._real = RealCard("real1", 5)
-        self._card = make_card("phone", "--host", "alsa", "--playback-device", self._real.device)
+        # Without elements: udev may call alsactl late, for the number of a card that has gone since, and
+        # that number may be this card's by then.
+        self._card = make_card("phone", "--host", "alsa", "--playback-device", self._real.device, "--controls", "none")
 
     def play(self, meanwhile=lambda: None, frames=14400):
         """Plays; `meanwhile` is called while it does. Every sample has to arrive."""
