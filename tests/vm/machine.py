@@ -25,6 +25,8 @@ def prepare():
     folder.mkdir(exist_ok=True)
     shutil.copy(OPTIONS, folder / "virtio-loopback.conf")
     ForeignCard.put_away()
+    # It may have been loaded for that card, before its options were there.
+    programs.run("modprobe", "-r", "virtio_snd", check=False)
     programs.run("modprobe", "-a", "virtio", "virtio_ring", "virtio_snd")
     real_card.load()
     load_module()
