@@ -45,7 +45,7 @@ pub enum AskError {
     /// It has closed the connection.
     #[error("it hung up without an answer")]
     HungUp,
-    /// More than [`LONGEST`].
+    /// More than a megabyte.
     #[error("its answer has more than {} KiB", LONGEST >> 10)]
     TooLong,
     /// No JSON, or no object.
