@@ -10,6 +10,7 @@ mod caps;
 mod capturer;
 mod pipeline;
 mod player;
+mod work;
 mod worker;
 
 pub use capturer::Capturer;

@@ -54,7 +54,8 @@ impl Capturer {
         });
         Ok(Self {
             streams: [offered],
-            worker: Worker::start(description, direction).map_err(HostError::PipelineThread)?,
+            worker: Worker::start(description, direction, complaint.is_some())
+                .map_err(HostError::PipelineThread)?,
             samples: None,
             frame_bytes: 1,
             cushion: 0,

@@ -40,7 +40,8 @@ impl Player {
             .ok_or_else(|| refused(description, format!("it takes no sound of a card: {able}")))?;
         Ok(Self {
             streams: [offered],
-            worker: Worker::start(description, direction).map_err(HostError::PipelineThread)?,
+            worker: Worker::start(description, direction, false)
+                .map_err(HostError::PipelineThread)?,
             params: None,
             samples: None,
         })
