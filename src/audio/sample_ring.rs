@@ -2,7 +2,7 @@
 //! Whole frames into and out of a ring between the audio thread and a thread that may wait. Both ends
 //! are without locks, and nothing here allocates.
 
-#[cfg(feature = "gstreamer")]
+#[cfg(any(feature = "gstreamer", feature = "pipewire"))]
 use rtrb::Consumer;
 use rtrb::Producer;
 
@@ -40,7 +40,7 @@ pub fn put(
 
 /// Has `drain` read up to `frames` frames from the ring, in one or two parts; returns how many there
 /// were.
-#[cfg(feature = "gstreamer")]
+#[cfg(any(feature = "gstreamer", feature = "pipewire"))]
 pub fn take(
     ring: &mut Consumer<u8>,
     frame_bytes: usize,

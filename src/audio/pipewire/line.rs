@@ -8,7 +8,7 @@ use rtrb::{Consumer, Producer};
 
 use super::meter::{Meter, Status};
 use super::pace::{Pace, time};
-use crate::audio::{Nanos, Progress};
+use crate::audio::{Nanos, Progress, sample_ring};
 use crate::stream::Params;
 
 /// How long after a cycle was expected a look is taken all the same.
@@ -229,18 +229,7 @@ impl Line {
         let Ring::Playback(ring) = &mut self.ring else {
             return 0;
         };
-        let room = (ring.slots() / self.frame_bytes) as u64;
-        let frames = frames.min(room);
-        let Ok(mut chunk) = ring.write_chunk(frames as usize * self.frame_bytes) else {
-            return 0;
-        };
-        let (first, second) = chunk.as_mut_slices();
-        for part in [first, second] {
-            if !part.is_empty() {
-                fill(part);
-            }
-        }
-        chunk.commit_all();
+        let frames = sample_ring::put(ring, self.frame_bytes, frames, fill);
         self.moved += frames;
         self.go();
         frames
@@ -251,18 +240,7 @@ impl Line {
         let Ring::Capture(ring) = &mut self.ring else {
             return 0;
         };
-        let there = (ring.slots() / self.frame_bytes) as u64;
-        let frames = frames.min(there);
-        let Ok(chunk) = ring.read_chunk(frames as usize * self.frame_bytes) else {
-            return 0;
-        };
-        let (first, second) = chunk.as_slices();
-        for part in [first, second] {
-            if !part.is_empty() {
-                drain(part);
-            }
-        }
-        chunk.commit_all();
+        let frames = sample_ring::take(ring, self.frame_bytes, frames, drain);
         self.moved += frames;
         frames
     }
@@ -320,11 +298,5 @@ impl Line {
 
 /// Takes frames before `end` out of the ring, as far as they are there; returns how far that is.
 fn discard(ring: &mut Consumer<u8>, moved: u64, end: u64, frame_bytes: usize) -> u64 {
-    let frames = end.saturating_sub(moved);
-    let there = (ring.slots() / frame_bytes) as u64;
-    let frames = frames.min(there);
-    if let Ok(chunk) = ring.read_chunk(frames as usize * frame_bytes) {
-        chunk.commit_all();
-    }
-    moved + frames
+    moved + sample_ring::take(ring, frame_bytes, end.saturating_sub(moved), &mut |_| ())
 }
