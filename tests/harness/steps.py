@@ -146,15 +146,16 @@ def virtual_machine_step(kernel, selection, kinds, *needs):
 
 def overload_step():
     """Two CPUs, both overloaded: who goes first shows only there."""
-    step = virtual_machine_step(MAIN_KERNEL, [str(REPOSITORY / "tests" / "vm" / "test_overload.py")], ("all",))
+    files = [str(REPOSITORY / "tests" / "vm" / f"test_{name}.py") for name in ("overload", "many_overloaded")]
+    step = virtual_machine_step(MAIN_KERNEL, files, ("all",))
     command = step.commands[0]
     at = command.index("--")
     report = command.index("--report") + 1
     command[at:at] = ["--vm=--cpus", "--vm=2"]
     command[report] = str(BUILD / "overload")
     command.append("-s")  # for the table
-    return dataclasses.replace(step, name="two cards on overloaded CPUs",
-                               closing=rf"{PYTEST_CLOSING}|(navigation|music) +(yes|no) +\d|^priority +card")
+    return dataclasses.replace(step, name="cards on overloaded CPUs",
+                               closing=rf"{PYTEST_CLOSING}|(navigation|music) +(yes|no) +\d|^priority +card|\d cards, ")
 
 
 def qemu_step():

@@ -15,7 +15,7 @@ import alsa_tools
 import pytest
 import sounds
 from card import Card
-from programs import Program, wait_until
+from overload import overloaded
 from real_card import RealCard
 from sounds import Layout
 
@@ -27,7 +27,6 @@ NARROW = ["--formats", "S16", "--rates", "48000", "--channels", "2", "--controls
 PREFERRED, OTHER = "navigation", "music"
 # Who listens at the far end is no part of what is measured: it goes before everybody.
 LISTENER = ["chrt", "-f", "90"]
-STRESSORS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,35 +83,17 @@ class Chain:
         }
 
 
-def busy_ticks():
-    """Of each CPU, how many ticks it has worked and how many it has not."""
-    lines = pathlib.Path("/proc/stat").read_text().splitlines()
-    fields = [list(map(int, line.split()[1:])) for line in lines if re.match(r"cpu\d", line)]
-    return [(sum(ticks) - ticks[3] - ticks[4], ticks[3] + ticks[4]) for ticks in fields]
-
-
 def play_both(priority):
     """Two cards play while every CPU is overloaded. Returns the results, and how busy each CPU was."""
     chains = [Chain(PREFERRED, "real0", priority, 1), Chain(OTHER, "real1", PRIORITIES[0], 2)]
     for chain in chains:
         chain.listen()
-    load = Program("stress-ng", "--cpu", STRESSORS, "--cpu-method", "int64", "--quiet", stdin=None)
-    wait_until(lambda: stressors(load) >= STRESSORS or not load.running(), "the load")
-    before = busy_ticks()
-    for chain in chains:
-        chain.play()
-    for chain in chains:
-        chain.player.wait(60)
-    after = busy_ticks()
-    assert load.running(), load.output()
-    load.stop()
-    busy = [(now[0] - then[0]) / max(1, sum(now) - sum(then)) for then, now in zip(before, after)]
-    return [chain.result() for chain in chains], busy
-
-
-def stressors(load):
-    children = pathlib.Path(f"/proc/{load.pid}/task/{load.pid}/children").read_text()
-    return len(children.split())
+    with overloaded() as load:
+        for chain in chains:
+            chain.play()
+        for chain in chains:
+            chain.player.wait(60)
+    return [chain.result() for chain in chains], load.busy
 
 
 @pytest.fixture(scope="module")

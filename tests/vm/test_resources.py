@@ -39,8 +39,8 @@ def measure(card):
     wait_until(lambda: card.counter("zero_copy_pages") == 0, "the pages of the last sound to be let go")
     pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
     programs = {
-        f"{program.command[0].rsplit('/', 1)[1]}, {kind}": value
-        for program in (card.device, card.adapter)
+        f"{part}, {kind}": value
+        for part, program in (("device", card.device), ("adapter", card.adapter))
         for kind, value in (
             ("files", program.files()),
             ("KiB", program.resident_kib()),
