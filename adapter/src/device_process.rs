@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, getppid};
 
 use crate::command_socket;
@@ -111,6 +112,30 @@ impl DeviceProcess {
         self.child.try_wait().map_err(ProcessError::Watch)
     }
 
+    /// Whether a signal has stopped it: it serves nobody until another one lets it go on.
+    ///
+    /// # Errors
+    /// [`ProcessError::Watch`]
+    pub fn is_stopped(&self) -> Result<bool, ProcessError> {
+        let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let status = waitid(Id::Pid(self.pid()), flags);
+        let status = status.map_err(|errno| ProcessError::Watch(errno.into()))?;
+        Ok(matches!(status, WaitStatus::Stopped(..)))
+    }
+
+    /// Kills it, and waits for its end.
+    ///
+    /// # Errors
+    /// [`ProcessError::Watch`]
+    pub fn kill(&mut self) -> Result<ExitStatus, ProcessError> {
+        self.child.kill().map_err(ProcessError::Watch)?;
+        self.child.wait().map_err(ProcessError::Watch)
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.id()).unwrap_or(i32::MAX))
+    }
+
     /// Waits at most `time` for it to end.
     ///
     /// # Errors
@@ -142,8 +167,7 @@ impl DeviceProcess {
             return Ok(status);
         }
         // The child has not been waited for, so the number is still its own.
-        let pid = Pid::from_raw(i32::try_from(self.id()).unwrap_or(i32::MAX));
-        kill(pid, Signal::SIGTERM).map_err(|errno| ProcessError::Watch(errno.into()))?;
+        kill(self.pid(), Signal::SIGTERM).map_err(|errno| ProcessError::Watch(errno.into()))?;
         if let Some(status) = self.wait(signals, END_TIME)? {
             return Ok(status);
         }
@@ -151,8 +175,7 @@ impl DeviceProcess {
             "the device process did not end within {} s: killing it",
             END_TIME.as_secs()
         );
-        self.child.kill().map_err(ProcessError::Watch)?;
-        self.child.wait().map_err(ProcessError::Watch)
+        self.kill()
     }
 }
 

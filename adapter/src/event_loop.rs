@@ -33,6 +33,8 @@ pub enum Ending {
     BackendClosed,
     /// The COMMAND ended.
     CommandEnded(ExitStatus),
+    /// The COMMAND was stopped by a signal.
+    CommandStopped,
 }
 
 /// The event loop cannot go on.
@@ -219,7 +221,10 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
         let Some(process) = &mut self.process else {
             return Ok(None);
         };
-        Ok(process.exit_status()?.map(Ending::CommandEnded))
+        if let Some(status) = process.exit_status()? {
+            return Ok(Some(Ending::CommandEnded(status)));
+        }
+        Ok(process.is_stopped()?.then_some(Ending::CommandStopped))
     }
 
     /// Tells the user once if the device has no driver.

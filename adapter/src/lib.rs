@@ -4,7 +4,8 @@
 //!
 //! It carries orders and never touches data: the kernel and the device process share the queues and
 //! two eventfds for each. Imports run one way: `main` > `run` > `event_loop` > `session` >
-//! {`driver`, `backend`, `memory`}; `driver` and `backend` do not know each other.
+//! {`driver`, `backend`, `memory`, `inflight`};
+//! `driver` and `backend` do not know each other.
 
 #![deny(unsafe_code)]
 
@@ -19,6 +20,7 @@ pub mod device_type;
 pub mod doctor;
 pub mod driver;
 pub mod event_loop;
+pub mod inflight;
 pub mod inspect;
 pub mod journal;
 pub mod memory;

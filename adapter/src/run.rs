@@ -9,6 +9,7 @@ mod connect;
 mod error;
 mod take;
 
+use std::error::Error;
 use std::ffi::OsString;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -23,11 +24,12 @@ use crate::device_process::{DeviceProcess, THIS_PROGRAM};
 use crate::device_type::DeviceType;
 use crate::driver::{ALSA_ID_MAX, ControlFile, DeviceName, DriverError};
 use crate::event_loop::{Ending, EventLoop};
+use crate::inflight::Inflight;
 use crate::readiness::Readiness;
 use crate::session::{Offer, Overrides, Session};
 use crate::signals::Signals;
 
-use connect::{BackOff, connect};
+use connect::{Restarts, connect};
 use take::{different, take_device};
 
 pub use error::RunError;
@@ -36,8 +38,6 @@ pub use error::RunError;
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// How long a socket may hang up on the first connection, and be tried again.
 const HANG_UPS: Duration = Duration::from_secs(2);
-/// A device process that served for this long is not one that fails at every start.
-const STEADY: Duration = Duration::from_secs(10);
 /// How long a device that is being destroyed is waited for.
 const DESTROY_TIME: Duration = Duration::from_secs(5);
 /// How long a COMMAND that closed its connection may take to end by itself.
@@ -79,6 +79,7 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         signals,
         readiness: Readiness::new(&options.name, &options.device),
         has_device: false,
+        inflight: Inflight::of(&options.name),
     };
     let result = match &options.process {
         DeviceProcessAt::Socket(path) => run.with_socket(path),
@@ -90,6 +91,14 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         left => left?,
     }
     result
+}
+
+/// An error and its first cause.
+fn with_cause(error: &RunError) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
 }
 
 /// Tells what is wrong before a device process is bothered.
@@ -115,10 +124,35 @@ struct Run<'a> {
     readiness: Readiness,
     /// The kernel device has been created or attached by this run, and not destroyed since.
     has_device: bool,
+    /// What the device process has in flight.
+    inflight: Inflight,
 }
 
 impl Run<'_> {
+    /// Starts the COMMAND, and starts it again whenever it goes; one that does not get as far as to
+    /// have a device is not started again.
     fn with_command(&mut self, command: &[OsString]) -> Result<(), RunError> {
+        let mut restarts = Restarts::new();
+        loop {
+            let since = Instant::now();
+            let gone = match self.command_once(command) {
+                Ok(None) => return Ok(()),
+                Ok(Some(gone)) | Err(gone @ RunError::Process(_)) if self.has_device => gone,
+                Ok(Some(error)) | Err(error) => return Err(error),
+            };
+            if self.signals.end_requested() {
+                return Ok(());
+            }
+            log::warn!("{}; it is started again", with_cause(&gone));
+            self.readiness.unserved();
+            if !self.pause(restarts.next(since.elapsed()))? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Starts the COMMAND and serves with it. `None`: it is not to be started again.
+    fn command_once(&mut self, command: &[OsString]) -> Result<Option<RunError>, RunError> {
         let commands = command_socket::of_new_process(&self.options.name);
         let program = Path::new(THIS_PROGRAM);
         let (mut process, socket) = DeviceProcess::start(program, command, commands.as_deref())?;
@@ -130,26 +164,30 @@ impl Run<'_> {
             Ok(_) => Duration::ZERO,
         };
         let ended = process.wait(self.signals, time)?;
-        if ended.is_none() {
-            process.end(self.signals)?;
+        match &served {
+            _ if ended.is_some() => {}
+            Ok(Ending::CommandStopped) => drop(process.kill()?),
+            _ => drop(process.end(self.signals)?),
         }
-        match (served, ended) {
-            (Ok(Ending::CommandEnded(status)), _) => Err(RunError::CommandEnded(status)),
-            (Ok(Ending::BackendClosed), Some(status)) => Err(RunError::CommandEnded(status)),
-            (Ok(Ending::BackendClosed), None) => Err(RunError::CommandSilent),
-            (Ok(_), _) => Ok(()),
+        Ok(match (served, ended) {
+            (Ok(Ending::CommandEnded(status)), _) => Some(RunError::CommandEnded(status)),
+            (Ok(Ending::BackendClosed), Some(status)) => Some(RunError::CommandEnded(status)),
+            (Ok(Ending::BackendClosed), None) => Some(RunError::CommandSilent),
+            (Ok(Ending::CommandStopped), _) => Some(RunError::CommandStopped),
+            (Ok(_), _) => None,
             (Err(error), Some(status)) if error.is_backend_closed() => {
                 log::debug!("{error}");
-                Err(RunError::CommandEnded(status))
+                Some(RunError::CommandEnded(status))
             }
-            (Err(error), _) => Err(error),
-        }
+            (Err(error), None) if error.is_backend_closed() => Some(error),
+            (Err(error), _) => return Err(error),
+        })
     }
 
     fn with_socket(&mut self, path: &Path) -> Result<(), RunError> {
         let begun = Instant::now();
         let mut give_up = Some(begun + CONNECT_TIME);
-        let mut back_off = BackOff::new();
+        let mut restarts = Restarts::new();
         while let Some(socket) = connect(path, self.signals, give_up)? {
             let since = Instant::now();
             match self.serve(socket, None) {
@@ -167,13 +205,7 @@ impl Run<'_> {
             let (name, path) = (&self.options.name, path.display());
             log::warn!("the device process has gone; {name} waits for another one on {path}");
             self.readiness.unserved();
-            if since.elapsed() > STEADY {
-                back_off = BackOff::new();
-            }
-            self.signals
-                .wait(back_off.next())
-                .map_err(RunError::Signals)?;
-            if self.signals.end_requested() {
+            if !self.pause(restarts.next(since.elapsed()))? {
                 break;
             }
             if self.has_device {
@@ -181,6 +213,17 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Waits; false if a signal is to end this run.
+    fn pause(&self, time: Duration) -> Result<bool, RunError> {
+        let end = Instant::now() + time;
+        // The end of the process that is replaced is a signal, too.
+        while !self.signals.end_requested() && Instant::now() < end {
+            let left = end.saturating_duration_since(Instant::now());
+            self.signals.wait(left).map_err(RunError::Signals)?;
+        }
+        Ok(!self.signals.end_requested())
     }
 
     /// One connection from its first message to its end.
@@ -199,13 +242,18 @@ impl Run<'_> {
         );
         let readiness = &mut self.readiness;
         let mut event_loop = EventLoop::new(&mut session, self.signals, process, readiness, advice);
-        let mut ending = event_loop.run()?;
-        if ending == Ending::Signal && self.options.ephemeral {
-            // Served on until it is gone, so that its driver can end in good order.
-            ControlFile::open()?.destroy(name)?;
-            ending = event_loop.run_until_gone(DESTROY_TIME)?;
-        }
-        match ending {
+        let ephemeral = self.options.ephemeral;
+        let ending = event_loop.run().map_err(RunError::from);
+        let ending = ending.and_then(|ending| match ending {
+            Ending::Signal if ephemeral => {
+                // Served on until it is gone, so that its driver can end in good order.
+                ControlFile::open()?.destroy(name)?;
+                Ok(event_loop.run_until_gone(DESTROY_TIME)?)
+            }
+            ending => Ok(ending),
+        });
+        self.inflight = session.into_inflight();
+        match ending? {
             Ending::Destroyed => Ok(self.destroyed()),
             ending => Ok(ending),
         }
@@ -237,17 +285,19 @@ impl Run<'_> {
         take_device(self.options, &control, &offer)?;
         self.has_device = true;
         log::info!("{name}: virtio device {device} is attached");
-        Ok(Some(Session::new(control, backend, &offer)))
+        let inflight = std::mem::replace(&mut self.inflight, Inflight::of(name));
+        Ok(Some(Session::new(control, backend, &offer, inflight)))
     }
 
     fn destroyed(&mut self) -> Ending {
         log::info!("the device {} has been destroyed", self.options.name);
         self.has_device = false;
+        self.inflight.forget();
         Ending::Destroyed
     }
 
     /// The end: the device stays, or is destroyed if it is ephemeral.
-    fn leave_device(&self) -> Result<(), RunError> {
+    fn leave_device(&mut self) -> Result<(), RunError> {
         let name = &self.options.name;
         if !self.has_device {
             return Ok(());
@@ -259,6 +309,7 @@ impl Run<'_> {
         match destroy(name) {
             Ok(Destroyed::Gone) | Err(DriverError::NoDevice(_)) => {
                 log::info!("the device {name} has been destroyed");
+                self.inflight.forget();
             }
             Ok(Destroyed::StillOpen) => {
                 log::warn!("an application still has {name} open; it goes when that closes it");

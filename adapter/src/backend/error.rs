@@ -25,6 +25,8 @@ pub enum Step {
     GetConfig { size: u32 },
     SetConfig { offset: u32, size: usize },
     SetMemTable,
+    GetInflightFd { size: u16 },
+    SetInflightFd,
     SetVringNum { queue: u32, size: u16 },
     SetVringAddr { queue: u32 },
     SetVringBase { queue: u32 },
@@ -54,6 +56,10 @@ impl fmt::Display for Step {
                 write!(f, "SET_CONFIG for {size} bytes at offset {offset}")
             }
             Self::SetMemTable => write!(f, "SET_MEM_TABLE"),
+            Self::GetInflightFd { size } => {
+                write!(f, "GET_INFLIGHT_FD for queues of {size} entries")
+            }
+            Self::SetInflightFd => write!(f, "SET_INFLIGHT_FD"),
             Self::SetVringNum { queue, size } => write!(
                 f,
                 "SET_VRING_NUM for queue {queue} of {size} entries \
@@ -120,8 +126,9 @@ impl BackendError {
         }
     }
 
-    /// Whether the device process has gone, so that another one may come.
+    /// Whether the device process has gone, so that another one may come; so has one that does not
+    /// answer, for its connection is closed then.
     pub fn is_closed(&self) -> bool {
-        matches!(self, Self::Closed { .. })
+        matches!(self, Self::Closed { .. } | Self::NoAnswer { .. })
     }
 }

@@ -9,11 +9,12 @@ mod answer_deadline;
 mod error;
 mod request_channel;
 
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag};
+use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserInflight};
 use vhost::vhost_user::{
     Frontend, VhostUserFrontend, VhostUserProtocolFeatures, VhostUserVirtioFeatures,
 };
@@ -95,7 +96,8 @@ impl Backend {
         let ours = VhostUserProtocolFeatures::MQ
             | VhostUserProtocolFeatures::CONFIG
             | VhostUserProtocolFeatures::REPLY_ACK
-            | VhostUserProtocolFeatures::BACKEND_REQ;
+            | VhostUserProtocolFeatures::BACKEND_REQ
+            | VhostUserProtocolFeatures::INFLIGHT_SHMFD;
         let theirs = self.step(Step::GetProtocolFeatures, |f| f.get_protocol_features())?;
         let common = ours & theirs;
         self.step(Step::SetProtocolFeatures, |f| {
@@ -215,6 +217,38 @@ impl Backend {
         };
         self.step(Step::SetMemTable, |f| f.set_mem_table(&[region]))
             .map(|_| ())
+    }
+
+    /// GET_INFLIGHT_FD: an area for what is in flight in `queues` queues of up to `size` entries, as
+    /// the device process makes it. `None`: it does not keep track of that.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    pub fn make_inflight(
+        &mut self,
+        queues: u16,
+        size: u16,
+    ) -> Result<Option<(VhostUserInflight, File)>, BackendError> {
+        let tracks =
+            |p: VhostUserProtocolFeatures| p.contains(VhostUserProtocolFeatures::INFLIGHT_SHMFD);
+        if !self.protocol.is_some_and(tracks) {
+            return Ok(None);
+        }
+        let asked = VhostUserInflight::new(0, 0, queues, size);
+        self.step(Step::GetInflightFd { size }, |f| f.get_inflight_fd(&asked))
+            .map(Some)
+    }
+
+    /// SET_INFLIGHT_FD: the device process keeps track there, and goes on with what it finds.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    pub fn set_inflight(
+        &mut self,
+        area: &VhostUserInflight,
+        file: RawFd,
+    ) -> Result<(), BackendError> {
+        self.step(Step::SetInflightFd, |f| f.set_inflight_fd(area, file))
     }
 
     /// SET_VRING_NUM, ADDR, BASE, CALL, KICK, ENABLE: the device process serves the queue.

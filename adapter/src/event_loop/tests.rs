@@ -9,6 +9,7 @@ use super::*;
 use crate::backend::Backend;
 use crate::driver::RequestKind;
 use crate::session::tests::fake_driver::{FakeDriver, wait_for};
+use crate::session::tests::nothing_in_flight;
 use crate::session::tests::scripted_device::{GET_VRING_BASE, Script, ScriptedDevice};
 use crate::session::{Offer, Overrides};
 
@@ -36,7 +37,7 @@ fn running(limit: Option<Duration>) -> Running {
         let mut backend = Backend::negotiate(socket, 1, LIMIT).unwrap();
         let device = "gpio".parse().unwrap();
         let offer = Offer::ask(&mut backend, &device, &Overrides::default()).unwrap();
-        let mut session = Session::new(kernel, backend, &offer);
+        let mut session = Session::new(kernel, backend, &offer, nothing_in_flight());
         let signals = Signals::register().unwrap();
         let mut ready = Readiness::new(&"echo".parse().unwrap(), &device);
         let mut event_loop =
@@ -124,7 +125,7 @@ fn the_end_of_the_command_ends_it() {
     let rng = "rng".parse().unwrap();
     let offer = Offer::ask(&mut backend, &rng, &Overrides::default()).unwrap();
     let mut ready = Readiness::new(&"dice".parse().unwrap(), &rng);
-    let mut session = Session::new(FakeDriver::new(1), backend, &offer);
+    let mut session = Session::new(FakeDriver::new(1), backend, &offer, nothing_in_flight());
     let signals = Signals::register().unwrap();
     // Ends by itself, whatever its arguments are.
     let (mut process, _socket) =

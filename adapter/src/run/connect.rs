@@ -11,12 +11,43 @@ use super::RunError;
 use crate::signals::Signals;
 
 /// First and longest wait between two tries.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(2));
+/// A device process that served for this long is not one that fails at every start.
+const STEADY: Duration = Duration::from_secs(10);
 
 /// Waits that double up to a limit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BackOff {
     next: Duration,
+}
+
+/// When a device process that has gone is replaced: at once, for sound waits for it; but one that
+/// goes again and again is not replaced faster and faster.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Restarts {
+    count: u32,
+    back_off: BackOff,
+}
+
+impl Restarts {
+    pub(super) fn new() -> Self {
+        Self {
+            count: 0,
+            back_off: BackOff::new(),
+        }
+    }
+
+    /// How long to wait now that one has gone that served for `served`.
+    pub(super) fn next(&mut self, served: Duration) -> Duration {
+        if served > STEADY {
+            *self = Self::new();
+        }
+        self.count += 1;
+        match self.count {
+            1 => Duration::ZERO,
+            _ => self.back_off.next(),
+        }
+    }
 }
 
 impl BackOff {
@@ -116,6 +147,17 @@ mod tests {
         let signals = Signals::register().unwrap();
         let error = connect(Path::new("/proc/self/status/x"), &signals, None).unwrap_err();
         assert!(matches!(error, RunError::Connect { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn the_first_restart_comes_at_once_and_the_others_later_and_later() {
+        let mut restarts = Restarts::new();
+        let short = Duration::from_secs(1);
+        let pauses: Vec<_> = (0..20).map(|_| restarts.next(short)).collect();
+        assert_eq!(pauses[..3], [Duration::ZERO, PAUSES.0, 2 * PAUSES.0]);
+        assert_eq!(pauses[19], PAUSES.1);
+        assert_eq!(restarts.next(2 * STEADY), Duration::ZERO);
+        assert_eq!(restarts.next(short), PAUSES.0);
     }
 
     #[test]

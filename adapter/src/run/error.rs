@@ -53,6 +53,9 @@ pub enum RunError {
     /// The COMMAND closed its socket and runs on.
     #[error("the device process closed its connection, but goes on running; it has been ended")]
     CommandSilent,
+    /// The COMMAND was stopped by a signal.
+    #[error("the device process was stopped by a signal; it has been killed")]
+    CommandStopped,
     /// A step with the kernel.
     #[error(transparent)]
     Driver(#[from] DriverError),
@@ -76,6 +79,7 @@ impl RunError {
         match self {
             Self::Backend(error) => error.is_closed(),
             Self::Session(error) => error.is_backend_closed(),
+            Self::Loop(LoopError::Session(error)) => error.is_backend_closed(),
             _ => false,
         }
     }

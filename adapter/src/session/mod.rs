@@ -7,12 +7,16 @@ mod offer;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::os::fd::AsRawFd;
+
 use nix::errno::Errno;
+use vhost::vhost_user::message::VhostUserInflight;
 use virtio_bindings::virtio_config::VIRTIO_F_ACCESS_PLATFORM;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::backend::{Backend, BackendError, Vring};
 use crate::driver::{Driver, DriverError, Queue, Request, RequestKind};
+use crate::inflight::{Area, Inflight};
 use crate::memory::DeviceMemory;
 
 pub use error::SessionError;
@@ -43,6 +47,7 @@ struct Serving {
 pub struct Session<D> {
     driver: D,
     backend: Backend,
+    inflight: Inflight,
     config_size: u32,
     config_writes: bool,
     serving: Option<Serving>,
@@ -50,14 +55,20 @@ pub struct Session<D> {
 
 impl<D: Driver> Session<D> {
     /// Brings an attached kernel device and a negotiated device process together.
-    pub fn new(driver: D, backend: Backend, offer: &Offer) -> Self {
+    pub fn new(driver: D, backend: Backend, offer: &Offer, inflight: Inflight) -> Self {
         Self {
             driver,
             backend,
+            inflight,
             config_size: offer.config.len() as u32,
             config_writes: offer.config_writes,
             serving: None,
         }
+    }
+
+    /// The end of the session: what is in flight is for the next one.
+    pub fn into_inflight(self) -> Inflight {
+        self.inflight
     }
 
     /// The kernel's side.
@@ -141,24 +152,46 @@ impl<D: Driver> Session<D> {
         self.backend
             .set_memory(memory.fd(), memory.size(), memory.user_address())?;
 
+        let mut queues = Vec::new();
+        for index in 0..device.queue_count {
+            queues.extend(self.driver.queue(index)?.map(|queue| (index, queue)));
+        }
+        let longest = queues.iter().map(|(_, queue)| queue.size).max();
+        self.share_inflight(device.queue_count, longest.unwrap_or(0), resume)?;
         let serving = self.serving.insert(Serving {
             queues: Vec::new(),
             memory,
         });
-        for index in 0..device.queue_count {
-            if let Some(queue) = self.driver.queue(index)? {
-                serving.queues.push(index);
-                start_queue(
-                    &self.driver,
-                    &mut self.backend,
-                    &serving.memory,
-                    index,
-                    &queue,
-                    resume,
-                )?;
-            }
+        for (index, queue) in queues {
+            serving.queues.push(index);
+            start_queue(
+                &self.driver,
+                &mut self.backend,
+                &serving.memory,
+                index,
+                &queue,
+                resume,
+            )?;
         }
         Ok(())
+    }
+
+    /// Gives the device process the place where it keeps track of what is in flight, if it does.
+    fn share_inflight(&mut self, queues: u32, size: u16, resume: bool) -> Result<(), SessionError> {
+        let queues = u16::try_from(queues).unwrap_or(u16::MAX);
+        if size == 0 {
+            return Ok(());
+        }
+        let Some((made, file)) = self.backend.make_inflight(queues, size)? else {
+            return Ok(());
+        };
+        let (offset, size) = (made.mmap_offset, made.mmap_size);
+        let area = self.inflight.choose(Area { file, offset, size }, resume);
+        let message = VhostUserInflight {
+            mmap_offset: area.offset,
+            ..made
+        };
+        Ok(self.backend.set_inflight(&message, area.file.as_raw_fd())?)
     }
 
     fn stop(&mut self) -> Result<(), SessionError> {

@@ -7,6 +7,7 @@ pub(crate) mod fake_driver;
 pub(crate) mod scripted_device;
 
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -26,6 +27,11 @@ fn start_request(resume: bool) -> RequestKind {
     }
 }
 
+/// Kept nowhere: what would be the folder is no folder.
+pub(crate) fn nothing_in_flight() -> Inflight {
+    Inflight::in_folder(Path::new("/dev/null"), &"test".parse().unwrap())
+}
+
 fn session(
     socket: UnixStream,
     driver: &FakeDriver,
@@ -37,7 +43,12 @@ fn session(
         &device.parse().unwrap(),
         &Overrides::default(),
     )?;
-    Ok(Session::new(driver.clone(), backend, &offer))
+    Ok(Session::new(
+        driver.clone(),
+        backend,
+        &offer,
+        nothing_in_flight(),
+    ))
 }
 
 fn offer(script: Script, device: &str) -> Result<Offer, SessionError> {
