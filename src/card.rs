@@ -4,11 +4,13 @@
 
 mod requests;
 mod status;
+mod survival;
 
 use std::sync::Arc;
 
 use vm_memory::GuestMemoryMmap;
 
+use crate::area::Area;
 use crate::audio::mixer::{Line, Original, Target};
 use crate::audio::{Host, Nanos};
 use crate::channel_map;
@@ -72,6 +74,14 @@ pub struct Card {
     reports: Reporter,
     /// The rings are stopped; what the host held was given back.
     pub(crate) suspended: bool,
+    /// Where the next process finds how this one was.
+    area: Option<Arc<Area>>,
+    /// Where this one finds how the last one was, once the control queue is there.
+    next_area: Option<Arc<Area>>,
+    /// How many processes have gone on where another one had died.
+    restarts: u64,
+    /// Since when streams wait for their messages that another process had taken.
+    pub(crate) restored: Option<Nanos>,
 }
 
 impl Card {
@@ -128,6 +138,10 @@ impl Card {
             elements_accepted: false,
             reports,
             suspended: false,
+            area: None,
+            next_area: None,
+            restarts: 0,
+            restored: None,
         }
     }
 
@@ -167,7 +181,9 @@ impl Card {
             return false;
         };
         let memory = memory.map();
-        self.answer_requests(memory, now);
+        if !self.resume_streams(memory, now) {
+            self.answer_requests(memory, now);
+        }
         self.take_messages(memory);
         // Playback comes first: what it plays, a loop captures in the same wake-up.
         for direction in [Direction::Playback, Direction::Capture] {
@@ -253,6 +269,10 @@ impl Card {
             .iter()
             .filter_map(|pcm| pcm.deadline(host, now))
             .chain(self.events.deadline(now))
+            .chain(
+                self.restored
+                    .map(|since| since.saturating_add(survival::PATIENCE)),
+            )
             .min()
     }
 
@@ -263,6 +283,7 @@ impl Card {
             && let Some(jack) = self.jacks.get_mut(id)
         {
             jack.connected = plugged;
+            self.keep_jack(id);
         }
         self.events.tell(notice);
     }
@@ -341,7 +362,7 @@ impl Card {
         #[cfg(fuzzing)]
         crate::fuzz::record::message(queue, &chain);
         let arrival = decoder.decode(chain);
-        let refused = Self::refusal(&mut self.pcms, queue, decoder, arrival);
+        let refused = Self::refusal(&mut self.pcms, queue, decoder, arrival, ring.serial());
         if let Some(status) = refused {
             let written = decoder.answer(memory, arrival, status);
             ring.give_back(memory, arrival.head, written);
@@ -354,6 +375,7 @@ impl Card {
         queue: usize,
         decoder: &Decoder,
         arrival: Arrival,
+        serial: u64,
     ) -> Option<Status> {
         let id = arrival.stream.and_then(|id| usize::try_from(id).ok());
         let pcm = id.and_then(|id| pcms.get_mut(id));
@@ -367,7 +389,7 @@ impl Card {
         if !pcm.lane.fits(arrival.bytes) {
             return Some(Status::BadMessage);
         }
-        (!pcm.lane.push(decoder, arrival)).then_some(Status::IoError)
+        (!pcm.lane.push(decoder, arrival, serial)).then_some(Status::IoError)
     }
 }
 

@@ -16,6 +16,7 @@ use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime};
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
+use crate::area::Area;
 use crate::audio::Nanos;
 use crate::audio_thread::AudioThread;
 use crate::card::{Card, CardStatus};
@@ -46,6 +47,7 @@ enum Order {
     Call(usize, Option<File>),
     Features(u64),
     Memory(Arc<Memory>, SyncSender<()>),
+    Area(Area, SyncSender<()>),
     Reset(SyncSender<()>),
     Tell(Notice, SyncSender<()>),
     Status(CardStatus, SyncSender<CardStatus>),
@@ -176,6 +178,14 @@ impl Device {
         self.ask(|answer| Order::Memory(memory, answer))
     }
 
+    /// Has the card write down what the next process needs. See [`Card::set_area`].
+    ///
+    /// # Errors
+    /// The thread does not answer.
+    pub fn set_area(&self, area: Area) -> Result<(), DeviceError> {
+        self.ask(|answer| Order::Area(area, answer))
+    }
+
     /// Resets the card.
     ///
     /// # Errors
@@ -243,15 +253,21 @@ fn run(mut card: Card, orders: &mut Consumer<Order>, wake: &EventFd) {
             let _ = wake.read();
             while let Ok(order) = orders.pop() {
                 if matches!(order, Order::Shutdown) {
-                    return card.reset(now());
+                    return end(&mut card);
                 }
                 carry_out(&mut card, order);
             }
             if orders.is_abandoned() {
-                return card.reset(now());
+                return end(&mut card);
             }
         }
     }
+}
+
+/// Stops all streams. For the process that comes next they are as they were.
+fn end(card: &mut Card) {
+    card.let_go();
+    card.reset(now());
 }
 
 fn carry_out(card: &mut Card, order: Order) {
@@ -269,6 +285,10 @@ fn carry_out(card: &mut Card, order: Order) {
         Order::Features(features) => card.accept_features(features),
         Order::Memory(memory, answer) => {
             card.set_memory(memory);
+            let _ = answer.send(());
+        }
+        Order::Area(area, answer) => {
+            card.set_area(area, now);
             let _ = answer.send(());
         }
         Order::Reset(answer) => {

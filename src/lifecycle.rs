@@ -50,15 +50,18 @@ impl Card {
         }
         self.forget_messages(queue);
         let base = setup.base;
-        let ring = Ring::new(setup, memory.map())?;
+        let mut ring = Ring::new(setup, memory.map())?;
+        let left = self.go_on(queue, &mut ring, memory.map());
         if queue == QUEUE_CONTROL {
-            // A driver that starts at index 0 has reset the device and knows of no stream.
-            if base == 0 {
+            // A driver that starts at index 0 has reset the device and knows of no stream; or it was
+            // another process that served it, and knew.
+            let fresh = !self.take_over(left, now) && base == 0;
+            if fresh {
                 self.reset(now);
             } else {
                 self.resume(now);
             }
-            self.events.driver_started(base == 0, now);
+            self.events.driver_started(fresh, now);
             self.suspended = false;
         }
         if let Some(place) = self.rings.get_mut(queue) {
@@ -143,7 +146,10 @@ impl Card {
             pcm.lane.forget();
             pcm.params = None;
             pcm.state = State::Idle;
+            pcm.give_up_resuming();
         }
+        self.restored = None;
+        self.note_all(now);
     }
 
     /// The driver's rings are gone for now: nothing is played, and the host's devices are free for
@@ -175,8 +181,11 @@ impl Card {
             let Some(params) = pcm.params.filter(|_| pcm.state.takes_messages()) else {
                 continue;
             };
+            if pcm.is_resuming() {
+                self.host.inherit(id);
+            }
             let mut result = self.host.prepare(id, &params);
-            if pcm.state == State::Running && result.is_ok() {
+            if pcm.state == State::Running && result.is_ok() && !pcm.is_resuming() {
                 result = pcm.start(&mut *self.host, now);
             }
             if let Err(error) = result {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `vhost-user-sound`: a virtio sound device in a process of its own, served over vhost-user.
 
+mod area;
 mod args;
 mod audio;
 mod audio_thread;
@@ -21,6 +22,7 @@ mod exchange;
 pub mod fuzz;
 mod gain;
 mod graph_node;
+mod inflight;
 mod jack;
 mod journal;
 mod lifecycle;
@@ -31,6 +33,7 @@ mod pcm;
 mod pcm_format;
 mod process;
 mod realtime;
+mod record;
 mod report;
 mod ring;
 mod role;

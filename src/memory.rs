@@ -4,11 +4,18 @@
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 
 use vhost::vhost_user::message::VhostUserMemoryRegion;
 use vm_memory::{
-    FileOffset, GuestAddress, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion,
+    FileOffset, GuestAddress, GuestMemoryMmap, GuestMemoryRegion, GuestRegionCollectionError,
+    GuestRegionMmap, MmapRegion,
 };
+
+/// A page of this process's own among the driver's memory, behind all that a driver can have. What a
+/// driver does to it disturbs nobody but that driver.
+pub const OWN_PAGE: GuestAddress = GuestAddress(1 << 62);
+const OWN_PAGE_SIZE: usize = 4096;
 
 /// Why a memory table cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -90,8 +97,11 @@ impl Memory {
             regions.push((identity, entry.user_addr));
         }
         maps.sort_by_key(GuestMemoryRegion::start_addr);
-        let map = GuestMemoryMmap::from_regions(maps)
+        let table = |error: GuestRegionCollectionError| MemoryError::Table(error.to_string());
+        let map = GuestMemoryMmap::from_regions(maps).map_err(table)?;
+        let own = GuestRegionMmap::from_range(OWN_PAGE, OWN_PAGE_SIZE, None)
             .map_err(|error| MemoryError::Table(error.to_string()))?;
+        let map = map.insert_region(Arc::new(own)).map_err(table)?;
         Ok(Self { map, regions })
     }
 

@@ -2,11 +2,14 @@
 //! One stream in service: moves samples between its messages and its host, one copy each, and gives
 //! messages back when the host's position has passed them.
 
+mod resume;
+
 use vm_memory::GuestMemoryMmap;
 
 use crate::audio::{Host, HostError, Nanos};
 use crate::gain::Gain;
 use crate::meter::Meter;
+use crate::record::{Record, Snapshot};
 use crate::ring::Ring;
 use crate::stream::{Params, State};
 use crate::transfer::Lane;
@@ -40,7 +43,30 @@ impl Tally {
     fn missed(&mut self, frames: u64) {
         // Before the first frame nothing is missed yet.
         if self.frames > 0 {
-            self.open += frames;
+            self.open = self.open.saturating_add(frames);
+        }
+    }
+
+    /// Another process goes on after so many frames of silence.
+    fn restarted(&mut self, frames: u64) {
+        if self.frames > 0 {
+            self.gaps = self.gaps.saturating_add(1);
+            self.lost = self.lost.saturating_add(frames);
+        }
+    }
+
+    /// Its figures, to be written down.
+    pub fn counts(&self) -> [u64; 4] {
+        [self.frames, self.gaps, self.lost, self.open]
+    }
+
+    /// What was written down.
+    pub fn from_counts([frames, gaps, lost, open]: [u64; 4]) -> Self {
+        Self {
+            frames,
+            gaps,
+            lost,
+            open,
         }
     }
 
@@ -48,10 +74,10 @@ impl Tally {
     fn copied(&mut self, frames: u64) -> bool {
         let hole = self.open > 0;
         if hole {
-            self.gaps += 1;
-            self.lost += std::mem::take(&mut self.open);
+            self.gaps = self.gaps.saturating_add(1);
+            self.lost = self.lost.saturating_add(std::mem::take(&mut self.open));
         }
-        self.frames += frames;
+        self.frames = self.frames.saturating_add(frames);
         hole
     }
 }
@@ -80,6 +106,10 @@ pub struct Pcm {
     dry_since: Option<Nanos>,
     /// Sound had a hole, and nobody has been told.
     xrun: bool,
+    /// Where the next process finds how the stream is.
+    record: Option<Record>,
+    /// How the last process has left it, until its messages have been taken again.
+    resume: Option<Snapshot>,
 }
 
 impl Pcm {
@@ -98,6 +128,8 @@ impl Pcm {
             away: false,
             dry_since: None,
             xrun: false,
+            record: None,
+            resume: None,
         }
     }
 
@@ -173,6 +205,7 @@ impl Pcm {
             let missed = host.starve(self.id, progress.ready - due, now);
             self.tally.missed(missed);
         }
+        self.note(host, progress.position, ring.serial() + 1, now);
         let latency_bytes = self.latency_bytes(progress.latency);
         while let Some(message) = self.lane.finish(memory, progress.position, latency_bytes) {
             ring.give_back(memory, message.head, message.written);

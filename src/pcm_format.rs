@@ -149,12 +149,15 @@ pub fn rate_from_wire(wire: u8) -> Option<u32> {
     RATES.get(usize::from(wire)).copied()
 }
 
+/// The virtio number of a frame rate in Hz; `None` where virtio has none for it.
+pub fn rate_to_wire(rate: u32) -> Option<u8> {
+    let place = RATES.iter().position(|&known| known == rate)?;
+    u8::try_from(place).ok()
+}
+
 /// The bit of a frame rate in `virtio_snd_pcm_info.rates`; 0 where virtio has no number for it.
 pub fn rate_bit(rate: u32) -> u64 {
-    RATES
-        .iter()
-        .position(|&known| known == rate)
-        .map_or(0, |place| 1 << place)
+    rate_to_wire(rate).map_or(0, |place| 1 << place)
 }
 
 /// The format that a user names.

@@ -106,6 +106,8 @@ pub enum Report {
     Failed(usize, HostError),
     /// What the host behind a stream failed at works again.
     Returned(usize),
+    /// The card goes on where another process had died, for the so many-th time.
+    TakenOver(u64),
     /// A ring is not served any more.
     RingLost(usize, RingError),
     /// A ring is served; `true` where it goes on from an earlier connection.
@@ -142,6 +144,9 @@ pub fn write_log(reports: Reports, labels: &[String]) {
             Report::Failed(stream, error) => log::error!("{}: {error}", label(stream)),
             Report::Returned(stream) => {
                 log::warn!("{}: what it uses is back", label(stream));
+            }
+            Report::TakenOver(restarts) => {
+                log::warn!("goes on where another process has died; restarts so far: {restarts}");
             }
             Report::RingLost(queue, error) => {
                 log::error!("queue {queue} is not served any more: {error}");

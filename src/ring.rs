@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! One queue in service: its ring, its two eventfds, and when the driver is to kick.
 
+mod again;
+
 use std::fs::File;
 use std::io::{Read, Write};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryMmap};
+
+use crate::area::Area;
+use crate::inflight::Inflight;
+use again::Again;
 
 /// The largest queue that is served.
 pub const MAX_SIZE: u16 = 1024;
@@ -68,6 +75,13 @@ pub enum RingError {
 /// A queue in service.
 pub struct Ring {
     queue: Queue,
+    /// What is in flight, written down for the next process.
+    inflight: Option<Inflight>,
+    /// What was in flight when the last process died.
+    again: Again,
+    /// Number of the message that was taken last, and whether a dead process had taken it before.
+    serial: u64,
+    retaken: bool,
     enabled: bool,
     broken: bool,
     unannounced: bool,
@@ -100,6 +114,10 @@ impl Ring {
         queue.set_next_used(used.0);
         Ok(Self {
             queue,
+            inflight: None,
+            again: Again::default(),
+            serial: 0,
+            retaken: false,
             enabled: setup.enabled,
             broken: false,
             unannounced: false,
@@ -108,6 +126,74 @@ impl Ring {
             call: setup.call,
             err: setup.err,
         })
+    }
+
+    /// Writes down in `area` from now on what is in flight. What a process that has died has left
+    /// there of this ring is taken again; returns whether there was any word of it.
+    pub fn go_on(&mut self, area: &Arc<Area>, queue: usize, memory: &GuestMemoryMmap) -> bool {
+        let (size, used) = (self.queue.size(), self.queue.next_used());
+        if size > area.queue_size() {
+            return false;
+        }
+        let (inflight, taken) = match Inflight::recover(area, queue, size, used) {
+            Some((inflight, taken)) => (inflight, taken),
+            None => {
+                self.inflight = Some(Inflight::fresh(area, queue, used));
+                return false;
+            }
+        };
+        let next = used.wrapping_add(taken.len() as u16);
+        let avail = self.queue.avail_idx(memory, Ordering::Acquire);
+        if avail.is_ok_and(|avail| avail.0.wrapping_sub(next) > size - taken.len() as u16) {
+            self.inflight = Some(Inflight::fresh(area, queue, used));
+            return false;
+        }
+        self.serial = inflight.serial();
+        self.inflight = Some(inflight);
+        self.queue.set_next_avail(next);
+        self.again = Again::new(taken);
+        true
+    }
+
+    /// Writes down in another `area` from now on what is in flight, which is what this ring still is
+    /// to take again and what is `held`: descriptors and numbers.
+    pub fn move_to(
+        &mut self,
+        area: &Arc<Area>,
+        queue: usize,
+        held: impl Iterator<Item = (u16, u64)>,
+    ) {
+        if self.queue.size() > area.queue_size() {
+            self.inflight = None;
+            return;
+        }
+        let mut inflight = Inflight::fresh(area, queue, self.queue.next_used());
+        let again = self.again.left().map(|taken| (taken.head, taken.serial));
+        for (head, serial) in held.chain(again) {
+            inflight.hold(head, serial);
+        }
+        inflight.count_from(self.serial);
+        self.inflight = Some(inflight);
+    }
+
+    /// Nothing is written down any more.
+    pub fn let_go(&mut self) {
+        self.inflight = None;
+    }
+
+    /// Number of the message that was taken last.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Whether a process that has died had taken the same message.
+    pub fn is_retaken(&self) -> bool {
+        self.retaken
+    }
+
+    /// Whether messages are taken.
+    pub fn is_enabled(&self) -> bool {
+        self.enabled && !self.broken
     }
 
     /// Whether the ring is in `memory` as this device left it. A driver that starts anew has cleared
@@ -197,27 +283,52 @@ impl Ring {
         &mut self,
         memory: &'a GuestMemoryMmap,
     ) -> Result<Option<DescriptorChain<&'a GuestMemoryMmap>>, RingError> {
-        if !self.enabled || self.broken {
+        if !self.is_enabled() {
             return Ok(None);
         }
-        match self.queue.iter(memory) {
-            Ok(mut chains) => Ok(chains.next()),
+        match self.next(memory) {
+            Ok(chain) => Ok(chain),
             Err(error) => {
                 self.broken = true;
                 self.notice = Notice::Unknown;
                 if let Some(mut err) = self.err.as_ref() {
                     let _ = err.write(&1u64.to_ne_bytes());
                 }
-                Err(error.into())
+                Err(error)
             }
         }
     }
 
+    fn next<'a>(
+        &mut self,
+        memory: &'a GuestMemoryMmap,
+    ) -> Result<Option<DescriptorChain<&'a GuestMemoryMmap>>, RingError> {
+        if let Some((chain, serial)) = self.again.next(&self.queue, memory)? {
+            (self.serial, self.retaken) = (serial, true);
+            return Ok(Some(chain));
+        }
+        self.retaken = false;
+        let chain = self.queue.iter(memory)?.next();
+        if let Some(chain) = &chain {
+            self.serial = match &mut self.inflight {
+                Some(inflight) => inflight.take(chain.head_index()),
+                None => self.serial + 1,
+            };
+        }
+        Ok(chain)
+    }
+
     /// Gives a message back with `length` bytes written to it.
     pub fn give_back(&mut self, memory: &GuestMemoryMmap, head: u16, length: u32) {
+        if let Some(inflight) = &mut self.inflight {
+            inflight.give_back(head);
+        }
         // A head outside the ring is the driver's fault; nothing can be given back for it.
         if self.queue.add_used(memory, head, length).is_ok() {
             self.unannounced = true;
+        }
+        if let Some(inflight) = &mut self.inflight {
+            inflight.given_back(self.queue.next_used());
         }
     }
 

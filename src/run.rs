@@ -154,6 +154,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     let offer = Offer {
         config: card.config_space(),
         features: card.features(),
+        words: card.words(),
     };
     let device = Arc::new(Device::start(audio, card)?);
     let mixers = mixers.start(&device.waker())?;

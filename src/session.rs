@@ -18,6 +18,7 @@ use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandlerMut
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
+use crate::area::Area;
 use crate::device::Device;
 use crate::memory::Memory;
 use crate::ring::{MAX_SIZE, Setup};
@@ -35,6 +36,7 @@ fn protocol_features() -> VhostUserProtocolFeatures {
         | VhostUserProtocolFeatures::REPLY_ACK
         | VhostUserProtocolFeatures::BACKEND_REQ
         | VhostUserProtocolFeatures::RESET_DEVICE
+        | VhostUserProtocolFeatures::INFLIGHT_SHMFD
 }
 
 /// What the card behind the session shows of itself.
@@ -44,6 +46,8 @@ pub struct Offer {
     pub config: [u8; 16],
     /// The features of its own that a driver may accept.
     pub features: u64,
+    /// Words that it needs in an [`Area`].
+    pub words: usize,
 }
 
 /// What is known of a ring so far.
@@ -318,12 +322,14 @@ impl VhostUserBackendReqHandlerMut for Session {
         Err(unsupported())
     }
 
-    fn get_inflight_fd(&mut self, _in: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
-        Err(unsupported())
+    fn get_inflight_fd(&mut self, asked: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
+        Area::create(asked.num_queues, asked.queue_size, self.offer.words)
+            .map_err(|error| refuse(&error))
     }
 
-    fn set_inflight_fd(&mut self, _inflight: &VhostUserInflight, _file: File) -> Result<()> {
-        Err(unsupported())
+    fn set_inflight_fd(&mut self, inflight: &VhostUserInflight, file: File) -> Result<()> {
+        let area = Area::map(inflight, file).map_err(|error| refuse(&error))?;
+        self.device.set_area(area).map_err(|error| refuse(&error))
     }
 
     fn get_max_mem_slots(&mut self) -> Result<u64> {

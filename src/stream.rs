@@ -112,9 +112,28 @@ impl Params {
         Ok(params)
     }
 
+    /// As the driver has sent them.
+    pub fn raw(&self) -> RawParams {
+        RawParams {
+            buffer_bytes: self.buffer_bytes,
+            period_bytes: self.period_bytes,
+            features: self.features,
+            channels: self.channels,
+            format: self.format.wire,
+            // Checked parameters have a rate that virtio knows.
+            rate: pcm_format::rate_to_wire(self.rate).unwrap_or(u8::MAX),
+        }
+    }
+
     /// Bytes of one frame, at least 1.
     pub fn frame_bytes(&self) -> u32 {
         (u32::from(self.format.bytes) * u32::from(self.channels)).max(1)
+    }
+
+    /// Whole frames in `time` nanoseconds.
+    pub fn frames_in(&self, time: u64) -> u64 {
+        let frames = u128::from(time) * u128::from(self.rate) / 1_000_000_000;
+        u64::try_from(frames).unwrap_or(u64::MAX)
     }
 
     /// The time that `bytes` bytes of samples take, in nanoseconds.

@@ -16,6 +16,8 @@ use crate::wire::{Direction, Status};
 #[derive(Clone, Copy, Debug)]
 struct Message {
     head: u16,
+    /// Its number in the order in which its queue's messages were taken.
+    serial: u64,
     /// How many of the lane's segments are samples, and how many behind them are the status.
     payload_segments: usize,
     status_segments: usize,
@@ -91,7 +93,7 @@ impl Lane {
 
     /// Takes the message that `decoder` holds; false where the lane is full, which only a driver
     /// that queues the same descriptors twice brings about.
-    pub fn push(&mut self, decoder: &Decoder, arrival: Arrival) -> bool {
+    pub fn push(&mut self, decoder: &Decoder, arrival: Arrival, serial: u64) -> bool {
         let (payload, status) = decoder.segments();
         let segments = payload.len() + status.len();
         if self.messages.len() >= self.room.messages
@@ -102,6 +104,7 @@ impl Lane {
         self.segments.extend(payload.iter().chain(status).copied());
         self.messages.push_back(Message {
             head: arrival.head,
+            serial,
             payload_segments: payload.len(),
             status_segments: status.len(),
             bytes: arrival.bytes,
@@ -199,6 +202,16 @@ impl Lane {
         }
     }
 
+    /// Counts `frames` frames as through that no host has to do with.
+    pub fn pass(&mut self, frames: u64) {
+        let mut left = frames.saturating_mul(u64::from(self.frame_bytes));
+        for message in self.messages.iter_mut().filter(|m| m.done < m.bytes) {
+            let step = u64::from(message.bytes - message.done).min(left);
+            message.done += step as u32;
+            left -= step;
+        }
+    }
+
     /// Takes back what was copied but lies beyond `position`: it has not been heard.
     pub fn rewind(&mut self, position: u64) {
         let frame_bytes = u64::from(self.frame_bytes);
@@ -233,6 +246,41 @@ impl Lane {
         let front = *self.messages.front()?;
         let front = Message { done: 0, ..front };
         Some(self.pop(memory, front, status, 0))
+    }
+
+    /// First descriptors and numbers of the messages that are held.
+    pub fn messages(&self) -> impl Iterator<Item = (u16, u64)> {
+        self.messages
+            .iter()
+            .map(|message| (message.head, message.serial))
+    }
+
+    /// How far the stream is when its host has passed `position`: number of the oldest message that is
+    /// not through, and how many of its frames are. `next`: the number of the message to come.
+    pub fn mark(&self, position: u64, next: u64) -> (u64, u64) {
+        let frame_bytes = u64::from(self.frame_bytes);
+        for message in &self.messages {
+            let ahead = message
+                .end
+                .saturating_sub(position)
+                .saturating_mul(frame_bytes);
+            let through = u64::from(message.done).saturating_sub(ahead);
+            if through < u64::from(message.bytes) {
+                return (message.serial, through / frame_bytes);
+            }
+        }
+        (next, 0)
+    }
+
+    /// Counts as through what a process before this one has brought there, see [`Lane::mark`].
+    pub fn go_on(&mut self, front: u64, frames: u64) {
+        let bytes = frames.saturating_mul(self.frame_bytes.into());
+        for message in self.messages.iter_mut().filter(|m| m.serial <= front) {
+            message.done = match message.serial < front {
+                true => message.bytes,
+                false => u32::try_from(bytes).map_or(message.bytes, |done| done.min(message.bytes)),
+            };
+        }
     }
 
     /// Forgets all messages; their ring is gone.
@@ -327,7 +375,7 @@ mod tests {
         while let Some(chain) = queue.pop_descriptor_chain(memory) {
             let arrival = decoder.decode(chain);
             assert!(arrival.reachable && arrival.answerable && lane.fits(arrival.bytes));
-            assert!(lane.push(&decoder, arrival));
+            assert!(lane.push(&decoder, arrival, arrival.head.into()));
         }
         assert_eq!(
             (lane.held() as u64, lane.pending_frames()),

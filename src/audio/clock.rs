@@ -21,6 +21,8 @@ pub trait Medium: Send {
     /// # Errors
     /// The medium cannot be used so.
     fn prepare(&mut self, stream: usize, params: &Params) -> Result<(), HostError>;
+    /// See [`Host::inherit`].
+    fn inherit(&mut self, _stream: usize) {}
     /// The clock of the stream runs from now on.
     fn started(&mut self, _stream: usize) {}
     /// The stream has been stopped; what was written should be safe now.
@@ -98,6 +100,10 @@ impl<M: Medium> Clocked<M> {
 impl<M: Medium> Host for Clocked<M> {
     fn streams(&self) -> &[PcmInfo] {
         self.medium.streams()
+    }
+
+    fn inherit(&mut self, stream: usize) {
+        self.medium.inherit(stream);
     }
 
     fn prepare(&mut self, stream: usize, params: &Params) -> Result<(), HostError> {

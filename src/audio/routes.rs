@@ -66,6 +66,12 @@ impl Host for Routes {
         &self.infos
     }
 
+    fn inherit(&mut self, stream: usize) {
+        if let Some((host, stream)) = self.lead_mut(stream) {
+            host.inherit(stream);
+        }
+    }
+
     fn prepare(&mut self, stream: usize, params: &Params) -> Result<(), HostError> {
         self.lead_mut(stream)
             .map_or(Ok(()), |(host, stream)| host.prepare(stream, params))

@@ -10,7 +10,7 @@ use crate::control::{self, Change, Verdict};
 use crate::events::{Notice, Step};
 use crate::pcm::Tally;
 use crate::report::Report;
-use crate::stream::Event;
+use crate::stream::{Event, State};
 use crate::wire::{CTL_EVT_VALUE, QUEUE_CONTROL, Request, Status};
 
 /// Requests that are answered in one wake-up: more than a driver sends at once, so that a flood of
@@ -29,7 +29,7 @@ impl Card {
                     #[cfg(fuzzing)]
                     crate::fuzz::record::message(QUEUE_CONTROL, &chain);
                     self.exchange.read(chain);
-                    let status = self.answer_request(memory, now);
+                    let status = self.answer_request(ring.is_retaken(), memory, now);
                     // The Linux driver tells nobody of what it has changed itself: the event does,
                     // and has to be there before the request is done.
                     self.tell_driver(memory, now);
@@ -53,13 +53,29 @@ impl Card {
         }
     }
 
-    fn answer_request(&mut self, memory: &GuestMemoryMmap, now: Nanos) -> Status {
+    fn answer_request(&mut self, again: bool, memory: &GuestMemoryMmap, now: Nanos) -> Status {
         let step = self.exchange.request().as_ref().and_then(Step::of);
-        let status = self.judge_request(memory, now);
+        let status = if again && self.is_done() {
+            Status::Ok
+        } else {
+            self.judge_request(memory, now)
+        };
         if let Some(step) = step.filter(|_| status == Status::Ok) {
             self.events.heard(step, now);
         }
         status
+    }
+
+    /// Whether the process that died had carried the request out, and not answered it any more. Those
+    /// that may be repeated are.
+    fn is_done(&self) -> bool {
+        let (id, state) = match self.exchange.request() {
+            Some(Request::Start(id)) => (id, State::Running),
+            Some(Request::Stop(id)) => (id, State::Stopped),
+            _ => return false,
+        };
+        let pcm = usize::try_from(id).ok().and_then(|id| self.pcms.get(id));
+        pcm.is_some_and(|pcm| pcm.state == state)
     }
 
     fn judge_request(&mut self, memory: &GuestMemoryMmap, now: Nanos) -> Status {
@@ -96,6 +112,7 @@ impl Card {
 
     /// The driver has changed the values of an element.
     fn element_has_changed(&mut self, element: usize) {
+        self.keep_values(element);
         self.tell(Notice::Control {
             id: element,
             mask: CTL_EVT_VALUE,
@@ -160,10 +177,10 @@ impl Card {
                 host.release(pcm.id);
             }
         }
-        self.conclude(change, result)
+        self.conclude(change, result, now)
     }
 
-    fn conclude(&mut self, change: Change, result: Result<(), HostError>) -> Status {
+    fn conclude(&mut self, change: Change, result: Result<(), HostError>, now: Nanos) -> Status {
         if let Err(error) = result {
             self.report(Report::Failed(change.stream, error));
             return Status::IoError;
@@ -172,6 +189,8 @@ impl Card {
             return Status::BadMessage;
         };
         pcm.state = change.after;
+        let ring = self.rings.get(queue_of(pcm.info.direction));
+        pcm.note_state(&mut *self.host, ring.and_then(Option::as_ref), now);
         let (tally, params) = (pcm.tally, pcm.params);
         match (change.event, params) {
             (Event::SetParams, Some(params)) => {

@@ -41,6 +41,7 @@ fn serve(input: &[u8]) -> Option<()> {
     let offer = Offer {
         config: card.config_space(),
         features: card.features(),
+        words: card.words(),
     };
     let thread = AudioThread::start(Priority::Ordinary, Rights::all()).ok()?;
     let device = Arc::new(Device::start(thread, card).ok()?);

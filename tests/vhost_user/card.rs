@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::device::Device;
 use crate::driver::{Buffer, LIMIT, Used, Virtqueue};
-use crate::frontend::{EVENT_IDX, Frontend, INDIRECT_DESC, VERSION_1};
+use crate::frontend::{EVENT_IDX, Frontend, INDIRECT_DESC, Kept, VERSION_1};
 use crate::memory::SharedMemory;
 
 pub const CONTROL: usize = 0;
@@ -112,6 +112,22 @@ impl Card {
         frontend.start(&mapping, &self.queues, &bases, self.features, usize::MAX);
         self.frontend = Some(frontend);
         // What the driver added meanwhile was kicked for in vain.
+        self.queues.iter_mut().for_each(Virtqueue::kick_anyway);
+    }
+
+    /// The same with an area for what is in flight, made where there is none yet.
+    pub fn reattach_keeping(&mut self, socket: UnixStream, kept: &mut Option<Kept>) {
+        let mapping = self.memory.mapped_again();
+        let used = self.queues.iter().map(Virtqueue::used_index_in_memory);
+        let bases: Vec<_> = used.collect();
+        self.queues.iter_mut().for_each(Virtqueue::renew_eventfds);
+        let mut frontend = Frontend::new(socket);
+        frontend.negotiate();
+        let size = self.queues[TX].size;
+        let kept = kept.get_or_insert_with(|| frontend.make_inflight(size));
+        frontend.set_inflight(kept);
+        frontend.start_again(&mapping, &self.queues, &bases, self.features);
+        self.frontend = Some(frontend);
         self.queues.iter_mut().for_each(Virtqueue::kick_anyway);
     }
 

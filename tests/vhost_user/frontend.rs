@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A vhost-user frontend on the `vhost` crate; says what the adapter says, in the same order.
 
+use std::fs::File;
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag};
+use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserInflight};
 use vhost::vhost_user::{Frontend as Protocol, VhostUserFrontend};
 use vhost::vhost_user::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
@@ -36,6 +38,12 @@ fn step<'a>(name: &str, say: impl FnMut(&mut Protocol) -> vhost::Result<()> + 'a
         name: name.to_owned(),
         say: Box::new(say),
     }
+}
+
+/// What a frontend keeps of its devices (GET_INFLIGHT_FD).
+pub struct Kept {
+    pub message: VhostUserInflight,
+    pub file: File,
 }
 
 /// A connected frontend.
@@ -133,6 +141,19 @@ impl Frontend {
         self.say(steps, usize::MAX);
     }
 
+    /// GET_INFLIGHT_FD
+    pub fn make_inflight(&mut self, queue_size: u16) -> Kept {
+        let asked = VhostUserInflight::new(0, 0, 4, queue_size);
+        let (message, file) = self.protocol.get_inflight_fd(&asked).unwrap();
+        Kept { message, file }
+    }
+
+    /// SET_INFLIGHT_FD
+    pub fn set_inflight(&mut self, kept: &Kept) {
+        let file = kept.file.as_raw_fd();
+        self.protocol.set_inflight_fd(&kept.message, file).unwrap();
+    }
+
     /// GET_VRING_BASE for every queue.
     pub fn stop(&mut self, queues: usize) -> Vec<u16> {
         let stop = |queue| self.protocol.get_vring_base(queue).unwrap() as u16;
@@ -159,7 +180,8 @@ impl Drop for Frontend {
 fn greeting<'a>() -> Vec<Step<'a>> {
     let protocol_features = VhostUserProtocolFeatures::MQ
         | VhostUserProtocolFeatures::CONFIG
-        | VhostUserProtocolFeatures::REPLY_ACK;
+        | VhostUserProtocolFeatures::REPLY_ACK
+        | VhostUserProtocolFeatures::INFLIGHT_SHMFD;
     vec![
         step("SET_OWNER", |f| f.set_owner()),
         step("GET_FEATURES", |f| {

@@ -55,3 +55,4 @@ mod sandbox;
 mod several;
 mod signals;
 mod steady_state;
+mod survival;

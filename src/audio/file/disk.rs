@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_millis(800);
 pub enum Order {
     /// There is one more recording.
     Add(Box<Recording>),
+    /// The files that are there stay as they are.
+    Inherit(usize),
     /// Samples with these parameters will come out of the ring. Those of an earlier ring come first.
     Open(
         usize,
@@ -112,6 +114,11 @@ fn carry_out(recordings: &mut Vec<Recording>, order: Order) {
     // An answer that nobody waits for any more is dropped.
     match order {
         Order::Add(recording) => recordings.push(*recording),
+        Order::Inherit(place) => {
+            if let Some(recording) = recordings.get_mut(place) {
+                recording.inherit();
+            }
+        }
         Order::Open(place, params, samples, answer) => {
             if let Some(recording) = recordings.get_mut(place) {
                 let _ = answer.send(recording.open(&params, samples));

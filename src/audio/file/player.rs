@@ -87,6 +87,10 @@ impl Medium for Player {
         &self.streams
     }
 
+    fn inherit(&mut self, _stream: usize) {
+        self.disk.order(Order::Inherit(self.place));
+    }
+
     fn prepare(&mut self, _stream: usize, params: &Params) -> Result<(), HostError> {
         self.frame_bytes = params.frame_bytes() as usize;
         let room = sample_ring::room(

@@ -5,7 +5,8 @@
 //! a card, but adds nothing to the file. A stream that is prepared again goes on in the same file as
 //! long as its format, rate and channels stay the same; otherwise the next file gets a number:
 //! `out.wav`, `out-2.wav`, and so on; numbers that belong to other streams are left out. A file that
-//! was deleted meanwhile is made anew. The header is brought up to date after every second of sound
+//! was deleted meanwhile is made anew. A stream that goes on where another process has died does so in
+//! the next file that does not exist. The header is brought up to date after every second of sound
 //! and at every stop, so that the file is readable even after the process has been killed.
 
 use std::fs::File;
@@ -92,6 +93,8 @@ pub struct Recording {
     taken: Vec<PathBuf>,
     /// Number of the file that is written; 0 before the first.
     number: u32,
+    /// Files that are there were written by a process that has died.
+    inherited: bool,
     output: Option<Output>,
     /// Where whole frames of the stream come from.
     samples: Option<Consumer<u8>>,
@@ -111,6 +114,7 @@ impl Recording {
             path: path.to_owned(),
             taken,
             number: 0,
+            inherited: false,
             output: None,
             samples: None,
             frame_bytes: 1,
@@ -119,6 +123,11 @@ impl Recording {
             faults,
             failing: false,
         }
+    }
+
+    /// Goes on behind the files of a process that has died.
+    pub fn inherit(&mut self) {
+        self.inherited = true;
     }
 
     /// Whether more samples may come.
@@ -170,7 +179,8 @@ impl Recording {
         loop {
             self.number += 1;
             let path = numbered(&self.path, self.number);
-            if self.number == 1 || !self.taken.contains(&path) {
+            let left = self.inherited && path.exists();
+            if !left && (self.number == 1 || !self.taken.contains(&path)) {
                 return path;
             }
         }
