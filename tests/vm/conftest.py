@@ -106,8 +106,8 @@ def make_card(request):
     """Makes cards: make_card("music", "--host", "null"). They are taken down after the test."""
     cards = []
 
-    def make(name, *host):
-        card = Card(name, *host)
+    def make(name, *host, kind=Card):
+        card = kind(name, *host)
         cards.append(card)
         return card.start()
 

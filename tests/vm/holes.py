@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""What is recorded of a sound that was interrupted: pieces of it, in order, and the holes between them."""
+
+import dataclasses
+
+PROBE = 16  # frames by which a piece is found again
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """Frames of a sound that follow each other, and where the recording has them."""
+
+    start: int
+    frames: int
+    recorded: int
+
+    @property
+    def end(self):
+        return self.start + self.frames
+
+    @property
+    def recorded_end(self):
+        return self.recorded + self.frames
+
+
+@dataclasses.dataclass(frozen=True)
+class Hole:
+    """Between two pieces: frames of the recording, and frames of the sound that are not in it."""
+
+    length: int
+    missing: int
+
+
+def pieces(sound, recording, echo=0):
+    """The pieces of `sound`; whatever else is recorded has to be silence.
+
+    `echo`: where snd-aloop's other side stops, its recorder reads some frames once more that it has read
+    one buffer of so many frames earlier.
+    """
+    frame = sound.layout.frame_bytes
+    sent, received = sound.data, recording.data
+    found, at = [], 0
+    while (at := _next_sound(received, at, frame, echo)) is not None:
+        probe = received[at * frame : (at + PROBE) * frame]
+        start = _find(sent, probe, frame, found[-1].end if found else 0)
+        assert start is not None, f"frame {at} of the recording is no part of the sound that follows {found[-1:]}"
+        length = _common(sent[start * frame :], received[at * frame :], frame)
+        found.append(Piece(start, length, at))
+        at += length
+    return found
+
+
+def holes(found):
+    return [
+        Hole(after.recorded - before.recorded_end, after.start - before.end) for before, after in zip(found, found[1:])
+    ]
+
+
+def _next_sound(received, at, frame, echo):
+    """The next frame of the recording that is neither silent nor an echo."""
+    silence = bytes(frame)
+    for number in range(at, len(received) // frame - PROBE):
+        here = received[number * frame : (number + 1) * frame]
+        if here == silence:
+            continue
+        lap = (number - echo) * frame
+        if echo and lap >= 0 and here == received[lap : lap + frame]:
+            continue
+        return number
+    return None
+
+
+def _find(sent, probe, frame, start):
+    at = sent.find(probe, start * frame)
+    while at >= 0 and at % frame:
+        at = sent.find(probe, at + 1)
+    return at // frame if at >= 0 else None
+
+
+def _common(left, right, frame):
+    """How many frames both begin with."""
+    length, block = min(len(left), len(right)) // frame * frame, 4096 * frame
+    for at in range(0, length, block):
+        end = min(at + block, length)
+        if left[at:end] != right[at:end]:
+            frames = range(at, end, frame)
+            return next(at // frame for at in frames if left[at : at + frame] != right[at : at + frame])
+    return length // frame
