@@ -53,7 +53,7 @@ impl Part {
 
 impl Offer {
     /// The part of this offer in which everything works with everything.
-    pub fn that_works(mut self, works: impl Fn(Format, u32, u8) -> bool) -> Self {
+    pub fn that_works(mut self, mut works: impl FnMut(Format, u32, u8) -> bool) -> Self {
         let mut failing: Vec<_> = self
             .combinations()
             .filter(|&(format, rate, channels)| !works(format, rate, channels))

@@ -54,9 +54,18 @@ pub fn alsa_format(format: Format) -> Option<AlsaFormat> {
 pub fn probe(device: &Arc<str>, stream: &Stream) -> Result<PcmInfo, HostError> {
     let pcm = open(device, stream.direction)?;
     let hw = mapped(&pcm, device)?;
-    let offer = single(&hw, stream)
-        .map_err(failure(device, "channels"))?
-        .that_works(|format, rate, channels| works(&hw, format, rate, channels));
+    let single = single(&hw, stream).map_err(failure(device, "channels"))?;
+    // Channels change fastest; format and rate are set once for all of them, since the restart of
+    // this process waits for the answer.
+    let mut known = None;
+    let offer = single.that_works(|format, rate, channels| {
+        let (_, narrowed) = match known.take() {
+            Some(same @ (of, _)) if of == (format, rate) => known.insert(same),
+            _ => known.insert(((format, rate), narrowed(&hw, format, rate))),
+        };
+        let narrowed = narrowed.as_ref();
+        narrowed.is_some_and(|hw| hw.test_channels(channels.into()).is_ok())
+    });
     if offer.is_empty() {
         let nothing = alsa::Error::unsupported("snd_pcm_hw_params_any");
         return Err(failure(device, "nothing that virtio can offer")(nothing));
@@ -119,13 +128,12 @@ fn wanted<T: PartialEq + Copy>(all: Vec<T>, asked: &[T]) -> Vec<T> {
     if both.is_empty() { all } else { both }
 }
 
-fn works(hw: &HwParams<'_>, format: Format, rate: u32, channels: u8) -> bool {
+/// What is left with this format and this rate.
+fn narrowed<'a>(hw: &HwParams<'a>, format: Format, rate: u32) -> Option<HwParams<'a>> {
     let hw = hw.clone();
-    alsa_format(format).is_some_and(|format| {
-        hw.set_format(format).is_ok()
-            && hw.set_rate(rate, ValueOr::Nearest).is_ok()
-            && hw.test_channels(channels.into()).is_ok()
-    })
+    hw.set_format(alsa_format(format)?).ok()?;
+    hw.set_rate(rate, ValueOr::Nearest).ok()?;
+    Some(hw)
 }
 
 /// What a PCM that cannot be asked is offered with: its description, and for the rest what most
