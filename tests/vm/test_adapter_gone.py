@@ -71,15 +71,16 @@ def test_the_adapter_is_killed_and_attached_again_while_playing(music, real, sou
 
 @pytest.mark.core
 def test_the_adapter_is_killed_and_attached_again_while_capturing(music, real, sound):
+    sound = sound.then_silence(4800)
     recorder = alsa_tools.Recorder(music.pcm, sound.layout, period=480, buffer=1920)
-    player = alsa_tools.Player(real.far_end, sound.then_silence(4800), period=480, buffer=4800)
+    player = alsa_tools.Player(real.far_end, sound, period=480, buffer=4800)
     recorder.wait_for(recorder.frames() + 48000)
     music.kill_adapter()
     time.sleep(0.1)
     music.start_adapter()
     player.finish()
     result = recorder.compare(sound)
-    assert result.exact, str(result)
+    assert result.arrived, str(result)
 
 
 def test_a_new_adapter_serves_a_card_that_was_left_alone(music, real):
