@@ -147,14 +147,21 @@ def test_a_driver_that_comes_anew_finds_the_jacks_as_they_are(jacks):
     wait_until(lambda: not plugged(jacks, "Mic Jack"), "the jack")
 
 
-def test_another_device_process_tells_its_own_jacks(jacks):
-    """The driver asks only once; a process that takes over tells it what is different."""
+@pytest.mark.parametrize("remembered", [True, False])
+def test_another_device_process_tells_what_is_different(jacks, remembered):
+    """The driver asks only once. A process that takes over leaves the jacks as they were; one that knows
+    nothing of its predecessor begins with its own, and tells the driver what is different."""
     tell("jack", "headphone", "plugged")
     wait_until(lambda: plugged(jacks, "Headphone Jack"), "the jack")
     jacks.adapter.stop()
     jacks.device.stop()
+    if not remembered:
+        pathlib.Path(f"/run/virtio-loopback/{jacks.name}.inflight").unlink()
     jacks.start_device()
     jacks.start_adapter()
+    if remembered:
+        assert re.search(r"headphone +plugged", tell("jacks"))
+        tell("jack", "headphone", "unplugged")
     wait_until(lambda: not plugged(jacks, "Headphone Jack"), "the new device's jack")
     assert plugged(jacks, "Mic Jack")
 
