@@ -297,7 +297,7 @@ impl Host for PipeWire {
 
     fn starve(&mut self, id: usize, frames: u64, now: Nanos) -> u64 {
         match self.line(id) {
-            Some(line) => line.starve(),
+            Some(line) => line.starve(now),
             None => self.clock.starve(id, frames, now),
         }
     }

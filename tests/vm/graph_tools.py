@@ -14,6 +14,8 @@ from wave_compare import compare
 PW_CAT = "/usr/bin/pw-cat"
 # Ports without a session manager that asks for them; links are the test's.
 PROPERTIES = "{{ node.name = {}, adapter.auto-port-config = {{ mode = dsp }} }}"
+# ALSA's usual order of channels.
+POSITIONS = {1: ["MONO"], 2: ["FL", "FR"], 6: ["FL", "FR", "RL", "RR", "FC", "LFE"]}
 FLOAT = 3  # WAVE_FORMAT_IEEE_FLOAT
 # Bits of a sample, by ALSA's name of its format. What is played is 32-bit floats in the graph: 24 bits
 # of a sample pass exactly.
@@ -65,7 +67,7 @@ class GraphRecorder(Program):
         self._file = tempfile.NamedTemporaryFile(suffix=".wav")
         super().__init__(
             PW_CAT, "--record", "--target", "0", "--latency", "1024", "--format", "f32",
-            "--rate", layout.rate, "--channels", layout.channels,
+            "--rate", layout.rate, "--channels", layout.channels, "--channel-map", ",".join(POSITIONS[layout.channels]),
             "-P", PROPERTIES.format("recorder"), self._file.name,
         )
         server.link(node, "recorder")

@@ -8,12 +8,14 @@ import os
 import pathlib
 import shutil
 
+import graph_tools
 import guest_memory
 import programs
 from programs import Program, wait_until
 
 FOLDER = pathlib.Path("/run/pipewire-test")
-PROGRAMS = ["/usr/bin/pipewire", "/usr/bin/wireplumber", "/usr/bin/pw-link", "/usr/bin/pw-cat", "/usr/bin/pw-dump"]
+PROGRAMS = ["/usr/bin/pipewire", "/usr/bin/wireplumber", "/usr/bin/pw-link", "/usr/bin/pw-cat", "/usr/bin/pw-dump",
+            "/usr/bin/pw-cli"]
 # What they load by themselves, below the folder of the machine's libraries.
 PLUGINS = ["spa-0.2/support/*.so", "spa-0.2/audioconvert/*.so", "wireplumber-*/*.so"]
 MODULE = "pipewire-0.3/libpipewire-module-{}.so"
@@ -74,7 +76,6 @@ def install():
 def null_node(name, media_class, rate, channels):
     """A node that is a sound card's stand-in: a sink with a monitor, or a source that hands out what it
     is given."""
-    positions = ["FL", "FR", "RL", "RR", "FC", "LFE", "SL", "SR"][:channels] if channels > 1 else ["MONO"]
     return {
         "factory": "adapter",
         "args": {
@@ -82,7 +83,7 @@ def null_node(name, media_class, rate, channels):
             "node.name": name,
             "media.class": media_class,
             "audio.rate": rate,
-            "audio.position": positions,
+            "audio.position": graph_tools.POSITIONS[channels],
             "priority.session": 1000,
             # Where no session manager asks for ports.
             "adapter.auto-port-config": {"mode": "dsp", "monitor": media_class == "Audio/Sink"},
@@ -155,6 +156,11 @@ class SoundServer:
         for name in ("PIPEWIRE_RUNTIME_DIR", "XDG_STATE_HOME", "WIREPLUMBER_CONFIG_DIR"):
             os.environ.pop(name, None)
 
+    def report(self):
+        """What its programs said, for a test that has failed."""
+        programs_ = [program for program in (self.server, self.manager) if program]
+        return "\n".join(f"-- {program}\n{program.output()}" for program in programs_)
+
     # What is in its graph.
 
     def dump(self):
@@ -168,6 +174,20 @@ class SoundServer:
         """The properties of all nodes, by name."""
         infos = [entry["info"] for entry in self.dump() if entry["type"] == "PipeWire:Interface:Node"]
         return {info["props"]["node.name"]: {**info["props"], "state": info["state"]} for info in infos}
+
+    def wait_for_node(self, name):
+        """All nodes, as soon as this one is there."""
+        wait_until(lambda: name in self.nodes(), f"node {name}")
+        return self.nodes()
+
+    def wait_until_gone(self, name):
+        wait_until(lambda: name not in self.nodes(), f"node {name} to be gone")
+
+    def set_latency(self, node, nanoseconds):
+        """Has the server take what is behind a node to be so far away."""
+        ids = [entry["id"] for entry in self.dump()
+               if entry["type"] == "PipeWire:Interface:Node" and entry["info"]["props"]["node.name"] == node]
+        programs.run("/usr/bin/pw-cli", "set-param", ids[0], "Props", f"{{ latencyOffsetNsec: {nanoseconds} }}")
 
     def ports(self, node, option):
         """The ports of a node by their channels: `-o` those that give samples, `-i` those that take them."""
@@ -188,8 +208,3 @@ class SoundServer:
     def unlink(self, output, input_):
         for pair in self.pairs(output, input_):
             programs.run("/usr/bin/pw-link", "-d", *pair)
-
-    def linked(self, node):
-        """Whether any link starts at this node."""
-        lines = programs.run("/usr/bin/pw-link", "-l", "-o", check=False).stdout
-        return f"{node}:" in lines

@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""A card in the graph of a real PipeWire server: what is played arrives there, every bit of it."""
+"""A card in the graph of a real PipeWire server, at the graph's rate: what is played arrives there, and
+what comes from there is captured, every bit of it."""
+
+import json
 
 import alsa_tools
 import pytest
 import sound_server
 import sounds
-from graph_tools import GraphRecorder
+from graph_tools import GraphPlayer, GraphRecorder
+from pcm import Pcm
 from sound_server import SoundServer
 from sounds import Layout
+from wave_compare import compare
+
+NODE = ("--host", "pipewire", "--node-name", "music")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -27,18 +34,140 @@ def make_server():
 
     yield make
     for server in servers:
-        print(server.server.output() if server.server else "", server.manager.output() if server.manager else "")
+        print(server.report())
         server.stop()
 
 
-NODE = ("--host", "pipewire", "--node-name", "music")
+def exact_24_bits(sound):
+    """The graph's floats hold 24 bits: of 32, the lowest 8 are silenced."""
+    if sound.layout.format != "S32_LE":
+        return sound
+    data = bytearray(sound.data)
+    data[::4] = bytes(len(data) // 4)
+    return sounds.Sound(sound.layout, bytes(data))
 
 
-def test_playback_is_exact(make_server, make_card):
-    server = make_server()
-    card = make_card("music", *NODE, "--role", "Multimedia")
-    sound = sounds.noise(Layout(), 48000)
-    recorder = GraphRecorder(server, "speakers", sound.layout)
-    alsa_tools.play(card.pcm, sound, period=480, buffer=4800)
+@pytest.mark.parametrize(
+    "layout, period, periods",
+    [
+        (Layout(), 480, 10),
+        (Layout(), 1024, 2),
+        (Layout("U8", 2), 1200, 4),
+        (Layout("S24_LE", 2), 960, 4),
+        (Layout("S24_3LE", 2), 1024, 4),
+        (Layout("S32_LE", 2), 480, 8),
+        (Layout("S16_LE", 6), 1024, 4),
+        (Layout("S16_LE", 1), 480, 16),
+        (Layout("S16_LE", 2, 44100), 441, 16),
+        # Shorter than a cycle of the graph, which has 1024 frames.
+        (Layout(), 240, 4),
+    ],
+    ids=lambda value: "-".join(map(str, value.__dict__.values())) if isinstance(value, Layout) else str(value),
+)
+def test_playback_is_exact(make_server, make_card, layout, period, periods):
+    server = make_server(rate=layout.rate, channels=layout.channels)
+    card = make_card("music", *NODE)
+    sound = exact_24_bits(sounds.noise(layout, 40 * 1024 // period * period))
+    recorder = GraphRecorder(server, "speakers", layout)
+    alsa_tools.play(card.pcm, sound, period=period, buffer=period * periods)
     result = recorder.compare(sound)
     assert result.exact, str(result)
+    assert "gaps" not in card.device.output(), card.device.output()
+
+
+@pytest.mark.parametrize("quantum", [256, 1024, 2048])
+def test_the_cycle_of_the_graph_is_whatever_it_is(make_server, make_card, quantum):
+    server = make_server(quantum=quantum)
+    card = make_card("music", *NODE)
+    sound = sounds.noise(Layout(), 48000)
+    recorder = GraphRecorder(server, "speakers", sound.layout)
+    alsa_tools.play(card.pcm, sound, period=480, buffer=3840)
+    result = recorder.compare(sound)
+    assert result.exact, str(result)
+
+
+@pytest.mark.parametrize(
+    "layout, period, periods",
+    [(Layout(), 480, 10), (Layout("U8", 2), 1200, 4), (Layout("S24_3LE", 2), 1024, 4), (Layout(), 240, 4)],
+    ids=lambda value: "-".join(map(str, value.__dict__.values())) if isinstance(value, Layout) else str(value),
+)
+def test_capture_is_exact(make_server, make_card, layout, period, periods):
+    server = make_server(channels=layout.channels)
+    card = make_card("music", *NODE)
+    sound = sounds.noise(layout, 30 * 1024)
+    recorder = alsa_tools.Recorder(card.pcm, layout, period=period, buffer=period * periods)
+    player = GraphPlayer(server, "microphone", sound)
+    assert player.wait(20) == 0, player.output()
+    received = recorder.finish()
+    result = compare(sound.data, received.data, layout.frame_bytes, layout.silent_byte)
+    assert result.exact, str(result)
+
+
+def test_the_node_is_what_the_options_say(make_server, make_card):
+    server = make_server()
+    card = make_card(
+        "music", *NODE, "--role", "navigation", "--latency", "512/48000", "--property", "x.colour=blue",
+        "--property", "session.suspend-timeout-seconds=0",
+    )
+    player = alsa_tools.Player(card.pcm, sounds.noise(Layout(), 48000), period=480, buffer=4800)
+    nodes = server.wait_for_node("music")
+    found = nodes["music"]
+    wanted = {
+        "media.role": "Navigation", "node.latency": "512/48000", "node.rate": "1/48000", "media.type": "Audio",
+        "media.category": "Playback", "x.colour": "blue", "session.suspend-timeout-seconds": 0,
+        "application.name": "vhost-user-sound", "node.description": "stream 0",
+        "media.class": "Stream/Output/Audio",
+    }
+    assert {name: found.get(name) for name in wanted} == wanted, json.dumps(found, indent=1)
+    assert "target.object" not in found
+    player.finish()
+    # A policy that lets others wait for the card's sound does so while there is any.
+    server.wait_until_gone("music")
+
+
+def test_without_a_latency_the_drivers_period_is_the_graphs_cycle(make_server, make_card):
+    server = make_server()
+    card = make_card("music", *NODE)
+    player = alsa_tools.Player(card.pcm, sounds.noise(Layout(), 24000), period=600, buffer=4800)
+    assert server.wait_for_node("music")["music"]["node.latency"] == "600/48000"
+    player.finish()
+
+
+def test_a_target_is_warned_about_and_found(make_server, make_card):
+    server = make_server()
+    card = make_card("music", *NODE, "--role", "Navigation", "--target", "speakers")
+    warning = "target speakers leads it past the server's policy: its role has no effect"
+    assert warning in card.device.output()
+    recorder = GraphRecorder(server, "speakers", Layout())
+    sound = sounds.noise(Layout(), 24000)
+    player = alsa_tools.Player(card.pcm, sound, period=480, buffer=4800)
+    assert server.wait_for_node("music")["music"]["target.object"] == "speakers"
+    player.finish()
+    result = recorder.compare(sound)
+    assert result.exact, str(result)
+
+
+def delays(pcm, sound, count=10):
+    """What an application that keeps its buffer full reads as delay, at so many moments."""
+    found = []
+    for start in range(count):
+        pcm.write(sound.data[start * 480 * 4 :][: 480 * 4])
+        found.append(pcm.avail_delay()[1])
+    return found
+
+
+def test_the_delay_is_that_of_the_stream_in_the_graph(make_server, make_card):
+    """The sink is told to be 100 ms further from the ear."""
+    server = make_server()
+    card = make_card("music", *NODE)
+    sound = sounds.noise(Layout(), 48000)
+    with Pcm(card.pcm, 480, 4800) as pcm:
+        pcm.write(sound.data[: 4800 * 4])
+        before = delays(pcm, sound, 20)
+        server.set_latency("speakers", 100_000_000)
+        delays(pcm, sound, 20)
+        after = delays(pcm, sound, 20)
+        pcm.drop()
+    # The card's own part is the same, but for where in a cycle the moments are.
+    difference = sum(after) / 20 - sum(before) / 20
+    assert 4800 - 1024 < difference < 4800 + 1024, f"{before} {after}"

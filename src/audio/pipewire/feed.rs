@@ -132,3 +132,6 @@ impl Capture {
         self.meter.wake();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -110,8 +110,8 @@ impl Line {
         self.told = position;
     }
 
-    /// Lets the graph take frames, as soon as the first have been written or there are none to be had, or
-    /// bring them.
+    /// Lets the graph take frames, as soon as it is known how many it takes at once and the first have been
+    /// written, or there are none to be had; or lets it bring them.
     pub fn start(&mut self, now: Nanos) {
         self.forget_cycles(now);
         self.meter.set_alarm(0);
@@ -127,6 +127,20 @@ impl Line {
             self.meter.take_missing();
             self.meter.go(self.origin.1);
         }
+    }
+
+    /// Goes once there are frames enough.
+    fn go_if_filled(&mut self) {
+        let held = self.moved.saturating_sub(self.count());
+        if self.starting && held >= self.pace.enough(&self.meter.cycle()) {
+            self.go();
+        }
+    }
+
+    /// Whether the graph comes, so that its cycle is known.
+    fn is_fed(&self, now: Nanos) -> bool {
+        let cycle = self.meter.cycle();
+        cycle.at > 0 && now.saturating_sub(cycle.at) < self.pace.patience(&cycle)
     }
 
     /// Halts the graph's hand at once. Returns the position, at which the stream can go on.
@@ -177,7 +191,8 @@ impl Line {
     /// When the graph has to have come; `None` where nothing waits for it.
     pub fn upkeep(&self) -> Option<Nanos> {
         let dry = self.short && self.count() >= self.moved;
-        (self.going && !self.standing && !dry).then(|| self.deadline())
+        let waits = self.starting || (self.going && !dry);
+        (waits && !self.standing).then(|| self.deadline())
     }
 
     fn deadline(&self) -> Nanos {
@@ -192,13 +207,18 @@ impl Line {
         self.skip_debt();
         let cycle = self.meter.cycle();
         let count = self.count();
-        let smooth = self.pace.position(count, &cycle, now);
+        let fed = !self.starting || self.is_fed(now);
+        let smooth = if self.starting {
+            count.saturating_add(if fed { self.pace.ahead(&cycle) } else { 0 })
+        } else {
+            self.pace.position(count, &cycle, now)
+        };
         let passed = smooth.max(self.count_of(self.told));
         let (passed, ready) = match &self.ring {
             Ring::Playback(_) => {
                 let held = self.moved.saturating_sub(count);
                 let ready = self.pace.target(&cycle).saturating_sub(held);
-                (passed.min(self.moved), ready)
+                (passed.min(self.moved), if fed { ready } else { 0 })
             }
             Ring::Capture(ring) => {
                 let there = self.moved + (ring.slots() / self.frame_bytes) as u64;
@@ -231,7 +251,7 @@ impl Line {
         };
         let frames = sample_ring::put(ring, self.frame_bytes, frames, fill);
         self.moved += frames;
-        self.go();
+        self.go_if_filled();
         frames
     }
 
@@ -247,8 +267,13 @@ impl Line {
 
     /// The driver has no more frames, or no room. Returns the frames that the graph did without, or that
     /// were lost, since the last call.
-    pub fn starve(&mut self) -> u64 {
-        self.go();
+    pub fn starve(&mut self, now: Nanos) -> u64 {
+        // A sound may be shorter than a cycle.
+        let waited = now.saturating_sub(self.since);
+        if waited >= self.pace.patience(&self.meter.cycle()) {
+            self.go();
+        }
+        self.go_if_filled();
         self.short = true;
         self.meter.take_missing()
     }
@@ -256,7 +281,7 @@ impl Line {
     /// The next wake-up is wanted when the stream has passed `position`, or the ring is low.
     pub fn expect(&mut self, position: u64) {
         let mut count = self.count_of(position);
-        if self.standing {
+        if self.standing || self.starting {
             count = 0;
         } else if matches!(self.ring, Ring::Playback(_)) && !self.short {
             let low = self.pace.low(&self.meter.cycle());
@@ -268,8 +293,11 @@ impl Line {
 
     /// When `position` is expected to be passed.
     pub fn when(&self, position: u64, now: Nanos) -> Nanos {
-        if !self.going || self.standing {
+        if self.standing {
             return now.saturating_add(STANDING);
+        }
+        if !self.going {
+            return now.saturating_add(LATE);
         }
         let count = self.count();
         if count >= self.awaited {
@@ -300,3 +328,6 @@ impl Line {
 fn discard(ring: &mut Consumer<u8>, moved: u64, end: u64, frame_bytes: usize) -> u64 {
     moved + sample_ring::take(ring, frame_bytes, end.saturating_sub(moved), &mut |_| ())
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,17 +72,21 @@ impl Wish {
         }
     }
 
-    /// The properties of a node for a driver with these parameters.
-    fn properties(&self, params: &Params) -> Vec<(String, String)> {
-        let period = Latency {
+    /// The longest cycle to ask for: the described one, or the driver's period.
+    fn latency(&self, params: &Params) -> Latency {
+        self.latency.unwrap_or(Latency {
             frames: u32::try_from(params.period_frames()).unwrap_or(u32::MAX),
             rate: params.rate,
-        };
+        })
+    }
+
+    /// The properties of a node for a driver with these parameters.
+    fn properties(&self, params: &Params) -> Vec<(String, String)> {
         let more = [
             ("node.name", self.name.clone()),
             ("node.description", self.description.clone()),
             ("media.name", self.description.clone()),
-            ("node.latency", self.latency.unwrap_or(period).to_string()),
+            ("node.latency", self.latency(params).to_string()),
             ("node.rate", format!("1/{}", params.rate)),
         ];
         let more = more.map(|(key, value)| (key.to_owned(), value));
@@ -143,7 +147,7 @@ impl Node {
         let stream = StreamRc::new(core.clone(), &wish.description, properties)
             .map_err(failed("new stream"))?;
         let meter = Arc::new(Meter::new(Arc::clone(bell)));
-        let (feed, line) = ends(wish.direction, params, &meter);
+        let (feed, line) = ends(wish, params, &meter);
         let cycles = listen_to_cycles(&stream, feed, params).map_err(failed("listen"))?;
         let state = Rc::new(RefCell::new(StreamState::Unconnected));
         let states = listen_to_states(&stream, meter, &state).map_err(failed("listen"))?;
@@ -189,12 +193,12 @@ impl Drop for Node {
 }
 
 /// Both ends of a new ring.
-fn ends(direction: Direction, params: &Params, meter: &Arc<Meter>) -> (Feed, Line) {
-    let pace = Pace::new(direction, params);
+fn ends(wish: &Wish, params: &Params, meter: &Arc<Meter>) -> (Feed, Line) {
+    let pace = Pace::new(wish.direction, params, wish.latency(params));
     let frame_bytes = params.frame_bytes() as usize;
     let capacity = usize::try_from(pace.capacity()).unwrap_or(usize::MAX);
     let (full, empty) = RingBuffer::new(capacity.saturating_mul(frame_bytes));
-    let (feed, ring) = match direction {
+    let (feed, ring) = match wish.direction {
         Direction::Playback => {
             let feed = Playback::new(Arc::clone(meter), empty, params.format, frame_bytes);
             (Feed::Playback(feed), Ring::Playback(full))

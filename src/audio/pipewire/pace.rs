@@ -9,6 +9,7 @@
 
 use super::meter::Cycle;
 use crate::audio::Nanos;
+use crate::graph_node::Latency;
 use crate::stream::Params;
 use crate::wire::Direction;
 
@@ -17,8 +18,6 @@ const SECOND: u128 = 1_000_000_000;
 const MARGIN: u64 = 100;
 /// How long before a cycle a driver has to be asked for what it takes, in parts of a second.
 const TURN: u64 = 500;
-/// The cycle that is expected before there has been one, in parts of a second: PipeWire's usual one.
-const USUAL: u64 = 47;
 /// How long a graph may be silent before it is taken to stand. Linux tells an application of an I/O error
 /// when nothing has moved for 100 ms, or 1.1 times the length of its buffer.
 const PATIENCE: Nanos = 80_000_000;
@@ -42,16 +41,21 @@ pub struct Pace {
     rate: u64,
     period: u64,
     buffer: u64,
+    /// The longest cycle that the stream asks for: others may come and go, and ask for shorter ones.
+    longest: u64,
 }
 
 impl Pace {
-    /// For a driver with these parameters.
-    pub fn new(direction: Direction, params: &Params) -> Self {
+    /// For a driver with these parameters, and a stream that asks for this latency.
+    pub fn new(direction: Direction, params: &Params, latency: Latency) -> Self {
+        let rate = u64::from(params.rate);
+        let asked = u64::from(latency.frames) * rate / u64::from(latency.rate).max(1);
         Self {
             direction,
-            rate: u64::from(params.rate),
+            rate,
             period: params.period_frames(),
             buffer: u64::from(params.buffer_bytes / params.frame_bytes()),
+            longest: params.period_frames().max(asked),
         }
     }
 
@@ -62,30 +66,34 @@ impl Pace {
             .max(time(2 * cycle.frames, self.rate))
     }
 
-    fn expected(&self, cycle: &Cycle) -> u64 {
-        if cycle.at == 0 {
-            self.rate / USUAL
-        } else {
-            cycle.frames
-        }
-    }
-
-    /// How many frames the ring is to hold for the graph: a cycle or a period, and a margin.
+    /// How many frames the ring is to hold for the graph: a cycle, the longest that may come or a period,
+    /// and a margin.
     pub fn target(&self, cycle: &Cycle) -> u64 {
-        self.expected(cycle)
-            .max(self.period)
+        cycle
+            .frames
+            .max(self.longest)
             .saturating_add(self.rate / MARGIN)
     }
 
-    /// With so many frames, the ring is filled again even if no message of the driver ends.
+    /// With fewer frames than this, the ring is filled again even if no message of the driver ends.
     pub fn low(&self, cycle: &Cycle) -> u64 {
-        self.expected(cycle).saturating_add(self.rate / MARGIN / 2)
+        cycle.frames.saturating_add(self.rate / MARGIN / 2)
+    }
+
+    /// With so many frames, a stream can start: those of a cycle. What a short buffer lacks of them, its
+    /// driver is asked for before.
+    pub fn enough(&self, cycle: &Cycle) -> u64 {
+        if self.is_short(cycle) {
+            cycle.frames
+        } else {
+            1
+        }
     }
 
     /// Frames that the ring needs room for: the longest cycle of PipeWire, and more than a target.
     pub fn capacity(&self) -> u64 {
         let cycle = 8192 * self.rate.div_ceil(48_000);
-        4 * cycle.max(self.period).saturating_add(self.rate / MARGIN)
+        4 * cycle.max(self.longest).saturating_add(self.rate / MARGIN)
     }
 
     /// Whether the driver's buffer is too short to leave all of it to the graph at once.
@@ -93,14 +101,15 @@ impl Pace {
         cycle.frames.saturating_add(self.period) > self.buffer
     }
 
-    /// Position within the cycle at its start: frames of it that count as passed.
+    /// Position within the cycle at its start: frames of it that count as passed. A short capture buffer
+    /// gets them smoothly.
     fn lead(&self, cycle: &Cycle) -> u64 {
         match self.direction {
             Direction::Playback => {
                 let needed = cycle.frames + self.period + self.rate / TURN;
                 needed.saturating_sub(self.buffer)
             }
-            Direction::Capture => self.buffer.saturating_sub(self.period).min(cycle.frames),
+            Direction::Capture => 0,
         }
     }
 
@@ -116,8 +125,8 @@ impl Pace {
         smooth.min(count.saturating_add(self.ahead(cycle)))
     }
 
-    /// The most that the position of a short playback buffer is ahead of the graph.
-    fn ahead(&self, cycle: &Cycle) -> u64 {
+    /// The most that the position of a short playback buffer is ahead of the graph, also before it starts.
+    pub fn ahead(&self, cycle: &Cycle) -> u64 {
         match self.direction {
             Direction::Playback => (cycle.frames + self.period).saturating_sub(self.buffer),
             Direction::Capture => 0,
@@ -151,5 +160,128 @@ impl Pace {
                 .saturating_add(cycle.delay)
                 .saturating_add(run),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pcm_format;
+
+    const MILLISECOND: Nanos = 1_000_000;
+
+    fn pace(direction: Direction, period: u32, periods: u32) -> Pace {
+        let params = Params {
+            format: pcm_format::S16,
+            rate: 48_000,
+            channels: 2,
+            period_bytes: period * 4,
+            buffer_bytes: period * periods * 4,
+            features: 0,
+        };
+        let latency = Latency {
+            frames: period,
+            rate: 48_000,
+        };
+        Pace::new(direction, &params, latency)
+    }
+
+    fn cycle(frames: u64, at: Nanos) -> Cycle {
+        Cycle {
+            frames,
+            at,
+            delay: 0,
+        }
+    }
+
+    #[test]
+    fn a_buffer_that_holds_a_cycle_and_a_period_follows_the_graph() {
+        for direction in [Direction::Playback, Direction::Capture] {
+            let pace = pace(direction, 480, 4);
+            let cycle = cycle(1024, 50 * MILLISECOND);
+            for later in [0, 1, 20, 2000] {
+                let now = (50 + later) * MILLISECOND;
+                assert_eq!(pace.position(4096, &cycle, now), 4096);
+            }
+            assert_eq!(pace.when(4097, 4096, &cycle), None);
+            assert_eq!(pace.ahead(&cycle), 0);
+        }
+    }
+
+    #[test]
+    fn a_shorter_playback_buffer_is_never_empty_and_always_brings_the_next_cycle() {
+        for (period, periods, frames) in [
+            (240u64, 4, 1024u64),
+            (480, 2, 1024),
+            (64, 4, 256),
+            (480, 2, 512),
+        ] {
+            let pace = pace(Direction::Playback, period as u32, periods);
+            let buffer = period * u64::from(periods);
+            let length = time(frames, 48_000);
+            // The driver refills each period at once; the graph takes a cycle each time.
+            let (mut position, mut start) = (0, MILLISECOND);
+            for turn in 1..200 {
+                let count = turn * frames;
+                let cycle = cycle(frames, start);
+                for step in 0..=100 {
+                    let now = start + length * step / 100;
+                    let next = pace.position(count, &cycle, now).max(position);
+                    let completed = next / period - position / period;
+                    assert!(
+                        completed < u64::from(periods),
+                        "{completed} periods at once"
+                    );
+                    position = next;
+                }
+                let there = position / period * period + buffer;
+                assert!(there >= count + frames, "{there} of {}", count + frames);
+                assert!(position <= count + pace.ahead(&cycle));
+                start += length;
+            }
+        }
+    }
+
+    #[test]
+    fn a_shorter_capture_buffer_is_filled_period_by_period() {
+        let pace = pace(Direction::Capture, 240, 4);
+        let cycle = cycle(1024, 10 * MILLISECOND);
+        assert_eq!(pace.position(2048, &cycle, 10 * MILLISECOND), 1024);
+        assert_eq!(pace.position(2048, &cycle, 15 * MILLISECOND), 1264);
+        assert_eq!(pace.position(2048, &cycle, 90 * MILLISECOND), 2048);
+        let due = pace.when(1264, 2048, &cycle).unwrap();
+        assert_eq!(pace.position(2048, &cycle, due), 1264);
+        assert_eq!(pace.position(2048, &cycle, due - 2), 1263);
+        assert_eq!(pace.when(2049, 2048, &cycle), None);
+    }
+
+    #[test]
+    fn the_ring_holds_the_next_cycle_the_longest_that_is_asked_for_and_a_margin() {
+        let pace = pace(Direction::Playback, 480, 8);
+        assert_eq!(pace.target(&cycle(256, 1)), 480 + 480);
+        assert_eq!(pace.target(&cycle(2048, 1)), 2048 + 480);
+        assert_eq!(pace.low(&cycle(256, 1)), 256 + 240);
+        assert!(pace.capacity() >= 4 * 8192);
+        assert!(pace.patience(&cycle(8192, 1)) > 300 * MILLISECOND);
+        assert_eq!(pace.patience(&cycle(256, 1)), 80 * MILLISECOND);
+    }
+
+    #[test]
+    fn the_latency_is_what_lies_between_the_position_and_the_ear() {
+        let playback = pace(Direction::Playback, 480, 8);
+        let cycle = Cycle {
+            frames: 1024,
+            at: 10 * MILLISECOND,
+            delay: 4800,
+        };
+        // At the start of the cycle its first frame is 4800 frames away, its last one 5824.
+        assert_eq!(playback.latency(2048, 2048, &cycle, 10 * MILLISECOND), 5824);
+        assert_eq!(playback.latency(1024, 2048, &cycle, 10 * MILLISECOND), 4800);
+        // 10 ms later all is 480 frames nearer.
+        assert_eq!(playback.latency(2048, 2048, &cycle, 20 * MILLISECOND), 5344);
+        let capture = pace(Direction::Capture, 480, 8);
+        assert_eq!(capture.latency(2048, 2048, &cycle, 10 * MILLISECOND), 4800);
+        assert_eq!(capture.latency(2000, 2048, &cycle, 20 * MILLISECOND), 5328);
+        assert_eq!(capture.latency(0, 0, &Cycle::default(), 0), 0);
     }
 }

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Both ends of a stream and a graph that is played by the test: every frame is heard once, whenever
+//! the stream is stopped, the graph stands or its cycle changes.
+
+use nix::sys::eventfd::EventFd;
+use rtrb::RingBuffer;
+
+use super::*;
+use crate::audio::pipewire::feed::{Capture, Playback};
+use crate::audio::pipewire::meter::Cycle;
+use crate::graph_node::Latency;
+use crate::pcm_format;
+use crate::wire::Direction;
+
+const RATE: u32 = 48_000;
+const MILLISECOND: Nanos = 1_000_000;
+
+fn params(period: u32, periods: u32) -> Params {
+    Params {
+        format: pcm_format::S16,
+        rate: RATE,
+        channels: 1,
+        period_bytes: period * 2,
+        buffer_bytes: period * periods * 2,
+        features: 0,
+    }
+}
+
+/// A graph, the feed that it calls, and the line at the other end.
+struct Bench<F> {
+    meter: Arc<Meter>,
+    feed: F,
+    line: Line,
+    now: Nanos,
+}
+
+impl<F> Bench<F> {
+    fn new(direction: Direction, make: impl FnOnce(Arc<Meter>, usize) -> (F, Ring)) -> Self {
+        let params = params(480, 8);
+        let latency = Latency {
+            frames: 480,
+            rate: RATE,
+        };
+        let pace = Pace::new(direction, &params, latency);
+        let meter = Arc::new(Meter::new(Arc::new(EventFd::new().unwrap())));
+        let (feed, ring) = make(Arc::clone(&meter), pace.capacity() as usize * 2);
+        let line = Line::new(Arc::clone(&meter), ring, pace, &params);
+        Self {
+            meter,
+            feed,
+            line,
+            now: MILLISECOND,
+        }
+    }
+
+    fn cycle(&mut self, frames: u64) -> Cycle {
+        self.now += time(frames, RATE.into());
+        Cycle {
+            frames,
+            at: self.now,
+            delay: 0,
+        }
+    }
+}
+
+fn playback() -> Bench<Playback> {
+    Bench::new(Direction::Playback, |meter, bytes| {
+        let (full, empty) = RingBuffer::new(bytes);
+        let feed = Playback::new(meter, empty, pcm_format::S16, 2);
+        (feed, Ring::Playback(full))
+    })
+}
+
+impl Bench<Playback> {
+    /// The graph comes: what it takes away.
+    fn take(&mut self, frames: u64) -> Vec<u16> {
+        let mut buffer = vec![0; frames as usize * 2];
+        let cycle = self.cycle(frames);
+        assert_eq!(self.feed.fill(&mut buffer, &cycle), buffer.len());
+        let samples = buffer.chunks(2);
+        samples
+            .map(|at| u16::from_le_bytes([at[0], at[1]]))
+            .collect()
+    }
+
+    /// The audio thread comes: frames of a sound whose frame N is N + 1, of which the driver has as
+    /// many as its buffer holds.
+    fn fill(&mut self) -> u64 {
+        let progress = self.line.progress(self.now);
+        let pending = (progress.position + 480 * 8).saturating_sub(self.line.cursor());
+        let due = progress.ready.min(pending);
+        let mut next = self.line.cursor() as u16 + 1;
+        let moved = self.line.write(due, &mut |room| {
+            for sample in room.chunks_mut(2) {
+                sample.copy_from_slice(&next.to_le_bytes());
+                next += 1;
+            }
+        });
+        assert_eq!(moved, due);
+        if progress.ready > due {
+            self.line.starve(self.now);
+        }
+        progress.position
+    }
+}
+
+#[test]
+fn every_frame_is_heard_once_over_stops_and_cycles_of_any_length() {
+    let mut bench = playback();
+    bench.line.start(bench.now);
+    assert!(bench.take(480).iter().all(|&sample| sample == 0));
+    let (mut heard, mut halted) = (Vec::new(), 0);
+    for turn in 0..200u64 {
+        bench.fill();
+        let frames = [64, 480, 333, 256][turn as usize % 4];
+        let sound = bench.take(frames);
+        assert!(sound.iter().all(|&sample| sample != 0), "turn {turn}");
+        heard.extend(sound);
+        if turn % 7 == 3 {
+            let position = bench.line.halt();
+            assert_eq!(position, heard.len() as u64);
+            assert_eq!(bench.line.cursor(), position, "what is unheard comes again");
+            for _ in 0..turn % 3 {
+                assert!(bench.take(480).iter().all(|&sample| sample == 0));
+            }
+            bench.line.start(bench.now);
+            halted += 1;
+        }
+    }
+    let expected: Vec<u16> = (1..=heard.len() as u16).collect();
+    assert_eq!(heard, expected);
+    assert!(halted > 20 && heard.len() > 50_000);
+    assert_eq!(bench.line.starve(bench.now), 0, "nothing was missing");
+}
+
+#[test]
+fn a_stream_that_stands_is_told_of_or_found_out_and_then_nothing_moves() {
+    let mut bench = playback();
+    bench.meter.set_status(Status::Streaming);
+    bench.line.start(bench.now);
+    bench.take(480);
+    bench.fill();
+    assert_eq!(bench.take(480)[479], 480);
+    let position = bench.fill();
+    assert!(!bench.line.stands(bench.now));
+    // The server says so: at once. The driver is not asked for more, and no timer runs.
+    bench.meter.set_status(Status::Paused);
+    assert!(bench.line.stands(bench.now));
+    bench.now += 5000 * MILLISECOND;
+    assert_eq!(bench.fill(), position);
+    bench.line.expect(position + 480);
+    assert_eq!(
+        bench.line.when(position + 480, bench.now),
+        bench.now + STANDING
+    );
+    assert_eq!(bench.line.upkeep(), None);
+    // It goes on where it stopped.
+    bench.meter.set_status(Status::Streaming);
+    assert_eq!(bench.take(480)[0], 481);
+    assert!(!bench.line.stands(bench.now));
+    // Nobody says anything, and the graph does not come.
+    let due = bench.line.upkeep().unwrap();
+    assert!(!bench.line.stands(due - 1) && bench.line.stands(due));
+}
+
+#[test]
+fn a_stream_that_did_without_the_graph_is_told_when_it_is_back() {
+    let mut bench = playback();
+    bench.meter.set_status(Status::Streaming);
+    bench.line.start(bench.now);
+    bench.take(480);
+    bench.fill();
+    bench.take(480);
+    bench.meter.set_status(Status::Paused);
+    let position = bench.line.halt();
+    bench.line.listen(bench.now);
+    assert!(!bench.line.is_back(bench.now));
+    bench.meter.set_status(Status::Streaming);
+    assert!(!bench.line.is_back(bench.now), "no cycle has come yet");
+    assert!(bench.take(480).iter().all(|&sample| sample == 0));
+    assert!(bench.line.is_back(bench.now));
+    // Meanwhile 5000 frames have passed.
+    bench.line.place(position + 5000);
+    bench.line.start(bench.now);
+    bench.fill();
+    let next = (position + 5000) as u16 + 1;
+    assert_eq!(bench.take(480)[0], next);
+}
+
+#[test]
+fn missing_frames_are_counted_and_the_position_waits_for_sound() {
+    let mut bench = playback();
+    bench.line.start(bench.now);
+    bench.take(480);
+    bench.fill();
+    bench.take(480);
+    let held = bench.line.cursor() - 480;
+    let sound = bench.take(2000);
+    assert_eq!(
+        sound.iter().filter(|&&sample| sample != 0).count() as u64,
+        held
+    );
+    let progress = bench.line.progress(bench.now);
+    assert_eq!(progress.position, bench.line.cursor());
+    assert_eq!(bench.line.starve(bench.now), 2000 - held);
+    assert_eq!(bench.line.starve(bench.now), 0);
+}
+
+#[test]
+fn captured_frames_of_a_pause_are_not_heard() {
+    let mut bench = Bench::new(Direction::Capture, |meter, bytes| {
+        let (full, empty) = RingBuffer::new(bytes);
+        (Capture::new(meter, full, 2), Ring::Capture(empty))
+    });
+    let mut next = 0u16;
+    let mut bring = |bench: &mut Bench<Capture>, frames: u64| {
+        let samples = (0..frames).map(|at| next.wrapping_add(at as u16).to_le_bytes());
+        let data: Vec<u8> = samples.flatten().collect();
+        next += frames as u16;
+        let cycle = bench.cycle(frames);
+        bench.feed.take(&data, 0, data.len(), &cycle);
+    };
+    let read = |bench: &mut Bench<Capture>| {
+        let ready = bench.line.progress(bench.now).ready;
+        let mut samples = Vec::new();
+        let moved = bench.line.read(ready, &mut |part| {
+            samples.extend(part.chunks(2).map(|at| u16::from_le_bytes([at[0], at[1]])));
+        });
+        assert_eq!(moved, ready);
+        samples
+    };
+    bring(&mut bench, 480);
+    bench.line.start(bench.now);
+    bring(&mut bench, 480);
+    assert_eq!(read(&mut bench), (480..960).collect::<Vec<u16>>());
+    bring(&mut bench, 480);
+    // What was captured and not read goes with the pause, and what came in it.
+    assert_eq!(bench.line.halt(), 480);
+    bring(&mut bench, 480);
+    bench.line.start(bench.now);
+    assert!(read(&mut bench).is_empty());
+    bring(&mut bench, 100);
+    assert_eq!(read(&mut bench), (1920..2020).collect::<Vec<u16>>());
+    assert_eq!(bench.line.cursor(), 580);
+    assert_eq!(bench.line.starve(bench.now), 0);
+}
