@@ -13,7 +13,7 @@ use crate::sound::*;
 const PAUSE: Duration = Duration::from_millis(400);
 const TICKS: u64 = 15;
 
-fn sleeps(device: &Device, state: &str) {
+pub fn sleeps(device: &Device, state: &str) {
     let before = device.cpu_ticks();
     std::thread::sleep(PAUSE);
     let used = device.cpu_ticks() - before;

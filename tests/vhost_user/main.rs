@@ -35,6 +35,8 @@ mod controls;
 mod devices;
 mod events;
 mod formats;
+#[cfg(feature = "pipewire")]
+mod graph;
 #[cfg(feature = "gstreamer")]
 mod gstreamer;
 mod hostile_chains;
