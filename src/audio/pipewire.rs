@@ -35,10 +35,10 @@ use stream::{Place, Stream};
 /// there still open.
 const IDLE: Nanos = 250_000_000;
 /// How long a started stream waits for its place in the graph before the clock takes over. Linux tells an
-/// application of an I/O error when nothing has moved for 100 ms.
-const OPENING: Nanos = 80_000_000;
-/// The same for a stream that is to wait where it has to.
-const HOLDING: Nanos = 10_000_000_000;
+/// application of an I/O error when nothing has moved for 100 ms; a period has to pass before.
+const OPENING: Nanos = 50_000_000;
+/// How often a stream that stands is looked at.
+const STANDING: Nanos = 500_000_000;
 
 /// The host of `--host pipewire`.
 pub struct PipeWire {
@@ -119,8 +119,8 @@ impl PipeWire {
         }
     }
 
-    /// From here on the stream's time is the graph's.
-    fn enter_graph(&mut self, id: usize, mut line: Box<Line>, now: Nanos) {
+    /// From here on the stream's time is the graph's, which has been waited for since `since`.
+    fn enter_graph(&mut self, id: usize, mut line: Box<Line>, since: Nanos, now: Nanos) {
         let Some(stream) = self.streams.get_mut(id) else {
             return;
         };
@@ -129,7 +129,7 @@ impl PipeWire {
         self.clock.stop(id, now);
         line.place(stream.base.saturating_add(cursor));
         if stream.running {
-            line.start(now);
+            line.start(since);
         }
         stream.place = Place::Open(line);
     }
@@ -149,6 +149,25 @@ impl PipeWire {
         }
     }
 
+    /// The position stands until there is a place in the graph. What the graph had not taken of an
+    /// earlier one is lost with it.
+    fn hold(&mut self, id: usize, now: Nanos) {
+        let Some(stream) = self.streams.get_mut(id) else {
+            return;
+        };
+        let clock = self.clock.stop(id, now);
+        match std::mem::replace(&mut stream.place, Place::Opening(None)) {
+            Place::Open(mut line) => {
+                stream.base = line.cursor().saturating_sub(clock);
+                line.halt();
+                self.server.bury(line);
+            }
+            Place::Corked(line) => self.server.bury(line),
+            Place::Closed => stream.place = Place::Closed,
+            Place::Opening(_) | Place::Missing => {}
+        }
+    }
+
     fn hear(&mut self, news: News, now: Nanos) {
         let id = news.stream;
         let Some(stream) = self.streams.get_mut(id) else {
@@ -158,14 +177,38 @@ impl PipeWire {
         match news.result {
             Ok(line) if awaited => {
                 stream.recover();
-                self.enter_graph(id, line, now);
+                self.welcome(id, line, now);
             }
             Ok(line) => self.server.bury(line),
             Err(error) if awaited => {
+                // A server that has nothing to play to lets the stream wait, too.
+                let holds = stream.on_cork == OnCork::Hold && !news.gone;
                 stream.complain(error);
-                self.go_without(id, now);
+                if holds {
+                    self.hold(id, now);
+                } else {
+                    self.go_without(id, now);
+                }
             }
             Err(_) => {}
+        }
+    }
+
+    /// The stream is in the graph. Where a clock has taken its place, that goes on until the graph comes.
+    fn welcome(&mut self, id: usize, mut line: Box<Line>, now: Nanos) {
+        let Some(stream) = self.streams.get_mut(id) else {
+            return self.server.bury(line);
+        };
+        match stream.place {
+            Place::Missing if stream.on_cork == OnCork::Drain && stream.running => {
+                line.listen(now);
+                stream.place = Place::Corked(line);
+            }
+            Place::Opening(_) => {
+                let since = stream.started;
+                self.enter_graph(id, line, since, now);
+            }
+            _ => self.enter_graph(id, line, now, now),
         }
     }
 
@@ -185,7 +228,7 @@ impl PipeWire {
             }
             Place::Corked(line) if line.is_back(now) => {
                 if let Place::Corked(line) = std::mem::replace(&mut stream.place, Place::Missing) {
-                    self.enter_graph(id, line, now);
+                    self.enter_graph(id, line, now, now);
                 }
             }
             _ => {}
@@ -227,11 +270,11 @@ impl Host for PipeWire {
         };
         stream.running = true;
         stream.idle_since = None;
-        let patience = match stream.on_cork {
-            OnCork::Drain => OPENING,
-            OnCork::Hold => HOLDING,
+        stream.started = now;
+        let end = match stream.on_cork {
+            OnCork::Drain => Some(now.saturating_add(OPENING)),
+            OnCork::Hold => None,
         };
-        let end = Some(now.saturating_add(patience));
         match &mut stream.place {
             Place::Open(line) => line.start(now),
             Place::Corked(_) | Place::Missing => return self.clock.start(id, now),
@@ -325,7 +368,7 @@ impl Host for PipeWire {
         };
         match &stream.place {
             Place::Open(line) => line.when(position, now),
-            Place::Opening(Some(until)) => *until,
+            Place::Opening(until) => until.unwrap_or(now.saturating_add(STANDING)),
             _ => self
                 .clock
                 .when(id, position.saturating_sub(stream.base), now),

@@ -9,7 +9,9 @@ import pytest
 import sound_server
 import sounds
 from graph_tools import GraphPlayer, GraphRecorder
-from sound_server import SoundServer
+from pcm import Pcm
+from real_card import RealCard
+from sound_server import SoundServer, alsa_sink
 from sounds import Layout
 from wave_compare import compare
 
@@ -144,3 +146,33 @@ def test_a_target_is_warned_about_and_found(make_server, make_card):
     player.finish()
     result = recorder.compare(sound)
     assert result.exact, str(result)
+
+
+def mean_delay(server, device, sink):
+    """What an application that keeps its buffer full reads as delay while it plays to `sink`, in the
+    mean, in frames."""
+    sound = sounds.noise(Layout(), 48000)
+    found = []
+    with Pcm(device, 480, 4800) as pcm:
+        pcm.write(sound.data[: 4800 * 4])
+        # Nothing moves until there is a link.
+        import programs, time; time.sleep(1)
+        print(programs.run("/usr/bin/pw-link", "-io", check=False).stdout, {n: p.get("state") for n, p in server.nodes().items()})
+        server.link("music", sink)
+        for start in range(80):
+            pcm.write(sound.data[start * 480 * 4 :][: 480 * 4])
+            found.append(pcm.avail_delay()[1])
+        pcm.drop()
+    server.wait_until_gone("music")
+    return sum(found[20:]) / 60
+
+
+def test_the_delay_is_that_of_the_stream_in_the_graph(make_server, make_card, real):
+    """Two sinks on real cards, of which one is said to be 100 ms further from the ear."""
+    sinks = [alsa_sink("near", real.device, 0), alsa_sink("far", RealCard("real1").device, 100_000_000)]
+    server = make_server(policy=False, more=sinks)
+    card = make_card("music", *NODE, "--on-cork", "hold", "--property", "adapter.auto-port-config={ mode = dsp }")
+    near, far = (mean_delay(server, card.pcm, sink) for sink in ("near", "far"))
+    # The rest of the way is the same, but for where in a cycle the moments are.
+    assert 4800 - 1024 < far - near < 4800 + 1024, f"{near} {far}"
+    assert near > 4800, "the application's own buffer is a part of it"

@@ -18,9 +18,12 @@ const SECOND: u128 = 1_000_000_000;
 const MARGIN: u64 = 100;
 /// How long before a cycle a driver has to be asked for what it takes, in parts of a second.
 const TURN: u64 = 500;
-/// How long a graph may be silent before it is taken to stand. Linux tells an application of an I/O error
-/// when nothing has moved for 100 ms, or 1.1 times the length of its buffer.
-const PATIENCE: Nanos = 80_000_000;
+/// How long Linux lets an application wait for a period, at least; 1.1 times its buffer if that is longer.
+const KERNEL_WAITS: Nanos = 100_000_000;
+/// What is left of that when a clock has taken over and a period of it has passed.
+const SPARE: Nanos = 10_000_000;
+/// The shortest time that a graph is waited for.
+const SHORTEST_PATIENCE: Nanos = 30_000_000;
 
 /// `frames` frames as a time.
 pub fn time(frames: u64, rate: u64) -> Nanos {
@@ -59,10 +62,14 @@ impl Pace {
         }
     }
 
-    /// How long the graph is waited for after this cycle.
+    /// How long the graph is waited for after this cycle: a clock that takes over then ends a period
+    /// before the kernel tells an application of an I/O error.
     pub fn patience(&self, cycle: &Cycle) -> Nanos {
-        PATIENCE
-            .max(time(self.buffer, self.rate))
+        let limit = KERNEL_WAITS.max(time(self.buffer, self.rate));
+        let period = time(self.period, self.rate);
+        limit
+            .saturating_sub(period.saturating_add(SPARE))
+            .max(SHORTEST_PATIENCE)
             .max(time(2 * cycle.frames, self.rate))
     }
 
@@ -263,6 +270,7 @@ mod tests {
         assert_eq!(pace.low(&cycle(256, 1)), 256 + 240);
         assert!(pace.capacity() >= 4 * 8192);
         assert!(pace.patience(&cycle(8192, 1)) > 300 * MILLISECOND);
+        // The kernel waits for 100 ms, of which the clock's first period takes 10.
         assert_eq!(pace.patience(&cycle(256, 1)), 80 * MILLISECOND);
     }
 

@@ -49,6 +49,8 @@ pub struct News {
     pub stream: usize,
     /// The order's number.
     pub ticket: u32,
+    /// The server itself is not there.
+    pub gone: bool,
     /// The stream's end in the graph.
     pub result: Result<Box<Line>, HostError>,
 }
@@ -416,6 +418,7 @@ impl Work {
             let _ = self.news.push(News {
                 stream,
                 ticket,
+                gone: self.connection.is_none(),
                 result,
             });
             let _ = self.bell.write(1);

@@ -11,7 +11,8 @@ use crate::stream::Params;
 pub enum Place {
     /// Nothing: it needs no place in the graph now.
     Closed,
-    /// Its position stands until it is in the graph; once it has been started, until this time.
+    /// Its position stands until it is in the graph; once it has been started, until this time, or for
+    /// as long as it takes.
     Opening(Option<Nanos>),
     /// The graph.
     Open(Box<Line>),
@@ -31,6 +32,8 @@ pub struct Stream {
     pub place: Place,
     /// START has come.
     pub running: bool,
+    /// When it came.
+    pub started: Nanos,
     /// The order to open that is in force.
     pub ticket: u32,
     /// Position of the stream at position 0 of the clock.
@@ -53,6 +56,7 @@ impl Stream {
             params: None,
             place: Place::Closed,
             running: false,
+            started: 0,
             ticket: 0,
             base: 0,
             idle_since: None,
