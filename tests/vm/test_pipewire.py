@@ -156,8 +156,7 @@ def mean_delay(server, device, sink):
     with Pcm(device, 480, 4800) as pcm:
         pcm.write(sound.data[: 4800 * 4])
         # Nothing moves until there is a link.
-        import programs, time; time.sleep(1)
-        print(programs.run("/usr/bin/pw-link", "-io", check=False).stdout, {n: p.get("state") for n, p in server.nodes().items()})
+        server.wait_for_node("music")
         server.link("music", sink)
         for start in range(80):
             pcm.write(sound.data[start * 480 * 4 :][: 480 * 4])
