@@ -114,10 +114,9 @@ static void vl_device_probe(struct vl_device *vl)
 		get_device(&vl->dev);	/* until vl_vdev_release() */
 		err = register_virtio_device(&vl->vdev);
 		vl->registered = !err;
-		if (!err) {
-			vl_unbind_watch(vl);
-		} else {
+		if (err) {
 			dev_err(&vl->dev, "cannot register: %d\n", err);
+			vl_unbind_unwatch(vl);
 			put_device(&vl->vdev.dev);
 			vl_device_end(vl);
 		}

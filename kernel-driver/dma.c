@@ -30,7 +30,7 @@ static dma_addr_t vl_map(struct vl_device *vl, struct page *page,
 	bool copy = !(attrs & DMA_ATTR_SKIP_CPU_SYNC);
 	dma_addr_t addr;
 
-	if (vl_unbind_refuses(vl))
+	if (vl_unbind_refuses(vl) || vl_queue_floods(vl))
 		return DMA_MAPPING_ERROR;
 	if (vl_zero_copy_map(vl, page, offset, size, &addr)) {
 		trace_vl_map(vl, addr, size, dir, true);

@@ -139,6 +139,9 @@ static long vl_create(struct vl_control *control, void __user *arg)
 		err = vl_rights_to_create(control, args.device_id);
 	if (!err)
 		err = vl_create_copy_queue_sizes(&args, queue_sizes);
+	if (!err && !vl_queues_sensible(args.device_id, queue_sizes,
+					args.queue_count))
+		err = -EINVAL;
 	if (err)
 		return err;
 

@@ -175,6 +175,9 @@ struct vl_device {
 
 	/* The task that removes the driver, while nothing may be asked. */
 	struct task_struct *unbinding;
+	/* A driver is being bound; when, in jiffies, it last asked something. */
+	bool probing;
+	unsigned long asked;
 	struct notifier_block unbind_block;
 
 	/* Process context; from here to stopping. */
@@ -273,10 +276,12 @@ int vl_transport_set_config(struct vl_device *vl,
 			    const void *data);
 u64 vl_transport_features(void);
 bool vl_config_sensible(u32 device_id, const u8 *config, u32 size);
+bool vl_queues_sensible(u32 device_id, const u32 *sizes, u32 count);
 
 /* queue.c */
 void vl_queue_init(struct vl_device *vl, u32 index, u32 max_size);
 void vl_queue_call(struct vl_queue *queue);
+bool vl_queue_floods(struct vl_device *vl);
 bool vl_queue_notify(struct virtqueue *vq);
 int vl_queue_set_eventfds(struct vl_queue *queue, int kick, int call);
 void vl_queue_accept_eventfds(struct vl_device *vl);
@@ -347,6 +352,7 @@ void vl_sleep_probe_end(void);
 void vl_unbind_watch(struct vl_device *vl);
 void vl_unbind_unwatch(struct vl_device *vl);
 bool vl_unbind_refuses(struct vl_device *vl);
+bool vl_unbind_mutes(struct vl_queue *queue);
 
 /* sysfs.c */
 extern const struct attribute_group *vl_sysfs_groups[];

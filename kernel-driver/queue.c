@@ -6,6 +6,7 @@
 #include <linux/bottom_half.h>
 #include <linux/eventfd.h>
 #include <linux/file.h>
+#include <linux/percpu.h>
 #include <linux/virtio_ids.h>
 #include <linux/virtio_ring.h>
 
@@ -34,18 +35,45 @@ bool vl_queue_notify(struct virtqueue *vq)
 	return true;
 }
 
+/*
+ * A callback may hand the device a buffer again for each that it gets back, as
+ * those for events do. It would not end with a process on another CPU that is
+ * as fast; so there is an end to the buffers that can be handed over.
+ */
+#define VL_BUFFERS_A_CALL	(4 * VIRTIO_LOOPBACK_MAX_QUEUE_SIZE)
+
+/* Outside of an interrupt of ours 0; else 1 more than may still be mapped. */
+static DEFINE_PER_CPU(unsigned int, vl_buffers_left);
+
+/* Context: any that maps buffers. Whether this one is one too many. */
+bool vl_queue_floods(struct vl_device *vl)
+{
+	if (likely(!this_cpu_read(vl_buffers_left)))
+		return false;
+	/* The interrupt of this CPU, which only that changes. */
+	if (this_cpu_read(vl_buffers_left) > 1) {
+		this_cpu_dec(vl_buffers_left);
+		return false;
+	}
+	dev_warn_ratelimited(&vl->dev,
+			     "the process floods the driver: buffers of its queues are dropped\n");
+	return true;
+}
+
 static void vl_queue_interrupt(struct vl_queue *queue)
 {
 	struct virtqueue *vq = READ_ONCE(queue->vq);
 
 	trace_vl_call(queue);
-	if (vq && !READ_ONCE(queue->muted))
+	if (vq && !READ_ONCE(queue->muted) && !vl_unbind_mutes(queue))
 		vring_interrupt(0, vq);
 }
 
 static void vl_call_irq(struct irq_work *work)
 {
+	this_cpu_write(vl_buffers_left, VL_BUFFERS_A_CALL + 1);
 	vl_queue_interrupt(container_of(work, struct vl_queue, call_irq));
+	this_cpu_write(vl_buffers_left, 0);
 }
 
 static void vl_call_work(struct work_struct *work)

@@ -83,6 +83,20 @@ bool vl_config_sensible(u32 device_id, const u8 *config, u32 size)
 	return true;
 }
 
+/*
+ * virtio_snd's messages have three parts at least; of one that no queue has
+ * room for, the kernel warns.
+ */
+bool vl_queues_sensible(u32 device_id, const u32 *sizes, u32 count)
+{
+	u32 i;
+
+	for (i = 0; i < count && device_id == VIRTIO_ID_SOUND; i++)
+		if (sizes[i] < VIRTIO_LOOPBACK_MIN_SOUND_QUEUE)
+			return false;
+	return true;
+}
+
 /* Context: vl->config_lock held. Returns whether the bytes were taken. */
 static bool vl_config_replace(struct vl_device *vl, u32 offset, u32 length,
 			      const void *data)
@@ -148,6 +162,8 @@ static void vl_set_status(struct virtio_device *vdev, u8 status)
 	WRITE_ONCE(vl->status, status);
 	spin_unlock(&vl->lock);
 
+	/* The first status of a device that is registered. */
+	vl_unbind_watch(vl);
 	if (ready) {
 		vl_queue_accept_eventfds(vl);
 		vl_request_start(vl, true);

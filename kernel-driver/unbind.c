@@ -8,8 +8,8 @@
  * removing it begins here: what was asked is answered first, and nothing is
  * asked until the messages have been given up.
  *
- * It does the same when its probe fails; then no answer is heard from where it
- * deletes its queues, see vl_del_vqs().
+ * It does the same when its probe fails, which it does when a message has had
+ * no answer for a second: then no answer is heard shortly before that time.
  *
  * From then on the driver asks again, to stop its streams, and does so first in
  * the task that removes it.
@@ -23,8 +23,10 @@
 #include "compat.h"
 #include "loopback.h"
 
-/* As long as virtio_snd waits for an answer. */
+/* As long as virtio_snd waits for an answer, unless its msg_timeout_ms says. */
 #define VL_ANSWERS_MS	1000
+/* So long is an answer heard that a probe waits for. */
+#define VL_PROBE_MS	(VL_ANSWERS_MS * 9 / 10)
 #define VL_SND_CONTROL	0	/* the queue of control messages */
 
 /* Whether a buffer is not to be mapped now, since it would be one too many. */
@@ -32,6 +34,9 @@ bool vl_unbind_refuses(struct vl_device *vl)
 {
 	struct task_struct *task = READ_ONCE(vl->unbinding);
 
+	/* A probe asks one thing after the other. */
+	if (unlikely(READ_ONCE(vl->probing)))
+		WRITE_ONCE(vl->asked, jiffies);
 	if (likely(!task))
 		return false;
 	if (task != current || !in_task())
@@ -48,6 +53,27 @@ static bool vl_queue_answered(struct vl_queue *queue)
 {
 	return READ_ONCE(queue->vq->num_free) ==
 	       virtqueue_get_vring_size(queue->vq);
+}
+
+/*
+ * Whether an answer may come when the probe has given up its message. From
+ * then on nothing is heard of the queue.
+ * Context: a callback; the queue stays meanwhile.
+ */
+bool vl_unbind_mutes(struct vl_queue *queue)
+{
+	struct vl_device *vl = queue->vl;
+	unsigned long end;
+
+	if (likely(!READ_ONCE(vl->probing)) ||
+	    vl->device_id != VIRTIO_ID_SOUND ||
+	    queue->index != VL_SND_CONTROL || vl_queue_answered(queue))
+		return false;
+	end = READ_ONCE(vl->asked) + msecs_to_jiffies(VL_PROBE_MS);
+	if (time_before(jiffies, end))
+		return false;
+	WRITE_ONCE(queue->muted, true);
+	return true;
 }
 
 static void vl_unbind_begin(struct vl_device *vl)
@@ -75,7 +101,7 @@ static void vl_unbind_begin(struct vl_device *vl)
 	vl_queue_synchronize(vl);
 }
 
-/* Context: the lock of the virtio device held, by the task that removes. */
+/* Context: the lock of the virtio device held, by the task that binds it. */
 static int vl_unbind_notify(struct notifier_block *block, unsigned long event,
 			    void *data)
 {
@@ -84,22 +110,42 @@ static int vl_unbind_notify(struct notifier_block *block, unsigned long event,
 
 	if (data != &vl->vdev.dev)
 		return NOTIFY_DONE;
-	if (event == BUS_NOTIFY_UNBIND_DRIVER)
+	switch (event) {
+	case BUS_NOTIFY_BIND_DRIVER:
+		WRITE_ONCE(vl->asked, jiffies);
+		WRITE_ONCE(vl->probing, true);
+		break;
+	case BUS_NOTIFY_BOUND_DRIVER:
+	case BUS_NOTIFY_DRIVER_NOT_BOUND:
+		WRITE_ONCE(vl->probing, false);
+		break;
+	case BUS_NOTIFY_UNBIND_DRIVER:
 		vl_unbind_begin(vl);
-	else if (event == BUS_NOTIFY_UNBOUND_DRIVER)
+		break;
+	case BUS_NOTIFY_UNBOUND_DRIVER:
 		WRITE_ONCE(vl->unbinding, NULL);
+		break;
+	}
 	return NOTIFY_DONE;
 }
 
-/* Context: the virtio device is registered. */
+/*
+ * Context: the virtio device is being registered; no driver has been bound
+ * yet. Later calls do nothing.
+ */
 void vl_unbind_watch(struct vl_device *vl)
 {
+	if (vl->unbind_block.notifier_call)
+		return;
 	vl->unbind_block.notifier_call = vl_unbind_notify;
 	if (bus_register_notifier(vl->vdev.dev.bus, &vl->unbind_block))
-		dev_warn(&vl->dev, "cannot watch the driver's removal\n");
+		dev_warn(&vl->dev, "cannot watch what drivers come and go\n");
 }
 
+/* Context: the virtio device is not registered any more, or never was. */
 void vl_unbind_unwatch(struct vl_device *vl)
 {
-	bus_unregister_notifier(vl->vdev.dev.bus, &vl->unbind_block);
+	if (vl->unbind_block.notifier_call)
+		bus_unregister_notifier(vl->vdev.dev.bus, &vl->unbind_block);
+	vl->unbind_block.notifier_call = NULL;
 }

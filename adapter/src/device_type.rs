@@ -221,6 +221,14 @@ impl DeviceType {
         grown.map_or(self.config_size, |(_, size)| *size)
     }
 
+    /// Entries that each queue has at least: the parts of the driver's messages.
+    pub fn least_queue_size(&self) -> u32 {
+        match self.id {
+            virtio_ids::VIRTIO_ID_SOUND => uapi::MIN_SOUND_QUEUE,
+            _ => 1,
+        }
+    }
+
     /// What to do when no driver takes a device of this type.
     pub fn driver_advice(&self) -> String {
         if self.driver.is_empty() {

@@ -89,7 +89,7 @@ fn layouts() -> Values {
 }
 
 fn constants() -> Values {
-    let constants: [(&str, u64); 33] = [
+    let constants: [(&str, u64); 34] = [
         ("ABI_VERSION", uapi::ABI_VERSION.into()),
         ("NAME_SIZE", uapi::NAME_SIZE as u64),
         ("MAX_QUEUES", uapi::MAX_QUEUES.into()),
@@ -98,6 +98,7 @@ fn constants() -> Values {
         ("MAX_BOUNCE", uapi::MAX_BOUNCE),
         ("MAX_ZERO_COPY", uapi::MAX_ZERO_COPY),
         ("MAX_SOUND_ITEMS", uapi::MAX_SOUND_ITEMS.into()),
+        ("MIN_SOUND_QUEUE", uapi::MIN_SOUND_QUEUE.into()),
         ("F_ZERO_COPY", uapi::F_ZERO_COPY.into()),
         ("STATE_IDLE", uapi::STATE_IDLE.into()),
         ("STATE_STARTING", uapi::STATE_STARTING.into()),

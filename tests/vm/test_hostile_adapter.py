@@ -54,8 +54,12 @@ def test_a_sound_card_with_more_than_any_has(item):
 
 
 def test_config_and_queues_of_a_wrong_size():
+    """A message of virtio_snd has three parts; the kernel warns of one that its queue has no room for."""
+    for queues in ([1] * 4, [2] * 4, [64, 64, 64, 2]):
+        with Control() as control:
+            refused(errno.EINVAL, lambda queues=queues: control.create("wire", SOUND, queues, bytes(16)))
     for config in (b"", b"\x01", bytes(7), bytes(4096)):
-        for queues in ([1] * 4, [2, 1, 1, 1], [64], [1024] * 64):
+        for queues in ([4] * 4, [64], [1024] * 64):
             with Control() as control:
                 control.create("wire", SOUND, queues, config, features=(1 << 64) - 1)
                 if control.poll(0.2) & select.POLLIN:

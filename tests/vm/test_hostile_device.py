@@ -8,9 +8,11 @@ what the driver above has to say about its own device.
 import contextlib
 import errno
 import os
+import pathlib
 import signal
 import struct
 import subprocess
+import time
 
 import device
 import pytest
@@ -19,7 +21,9 @@ from neighbour import Neighbour
 from network import answer, interface, set_up
 
 SOUND = 25
-CONTROLQ = 0
+CONTROLQ, EVENTQ = 0, 1
+SND_OK = 0x8000
+JACK_INFO = 24  # bytes
 # What virtio_net and virtio_snd say of a device that answers nonsense.
 DRIVERS_SAY = r"virtio_?(net|snd)|virtio\d+|\beth\d+: "
 pytestmark = pytest.mark.kernel_may_say(DRIVERS_SAY)
@@ -263,3 +267,50 @@ def test_a_sound_device_that_answers_nonsense(reply):
         wait_until(lambda: kinds[-1].type == device.STOP or int(sysfs("wire", "kicks")) > 2, what="questions")
         destroy("wire")
         backend.stop()
+
+
+@pytest.mark.parametrize("seconds, heard", [(0.5, True), (0.95, False)])
+def test_an_answer_that_may_come_when_the_probe_has_given_up(seconds, heard):
+    """virtio_snd waits for a second. It frees the message that it gives up some time before it deletes its
+    queues; an answer in between would be for memory that belongs to others, so late ones are not heard."""
+
+    def handle(index, queue, chain):
+        if index == CONTROLQ:
+            time.sleep(seconds)
+            queue.write(chain, struct.pack("<I", SND_OK) + bytes(JACK_INFO))
+
+    handle.leaves = (EVENTQ,)
+    with Control() as control:
+        control.create("wire", SOUND, [64] * 4, struct.pack("<4I", 1, 0, 0, 0))
+        backend = Backend(control, handle)
+        folder = pathlib.Path(device.SYSFS, "wire")
+        wait_until(lambda: list(folder.glob("virtio*")), what="the virtio device")
+        (virtio,) = folder.glob("virtio*")
+        wait_until(lambda: backend.served and backend.served.queues[CONTROLQ].used, what="the answer")
+        # Whether it has been heard, nobody says before the second is over.
+        time.sleep(1)
+        assert (virtio / "driver").exists() == heard
+        destroy("wire")
+        backend.stop()
+
+
+@pytest.mark.kernel_may_say("the process floods the driver")
+def test_events_without_end():
+    """The driver hands each buffer back at once that it takes, so one and the same can come again and again,
+    with interrupts off. There is an end to that, and it costs the device its queue."""
+    with Control() as control:
+        control.create("wire", SOUND, [64] * 4, bytes(16))
+        control.wait_request(device.START)
+        served = Served(control)
+        control.answer(device.Request(id=1))
+        where = served.queues[EVENTQ].where
+        handed_over = where.driver_addr + 2
+        wait_until(lambda: served.memory.u16(handed_over) == where.size, what="the buffers for events")
+        for slot in range(where.size):
+            struct.pack_into("<II", served.memory.map, where.device_addr + 4 + 8 * slot, 0, 0)
+        served.memory.set_u16(where.device_addr + 2, 60000)
+        os.eventfd_write(served.queues[EVENTQ].call, 1)
+        time.sleep(0.5)
+        assert where.size < served.memory.u16(handed_over) <= where.size + 4 * 1024
+        destroy("wire")
+        served.close()

@@ -26,6 +26,8 @@ pub const MAX_BOUNCE: u64 = 64 << 20;
 pub const MAX_ZERO_COPY: u64 = 256 << 20;
 /// `VIRTIO_LOOPBACK_MAX_SOUND_ITEMS`: jacks, streams, channel maps or controls of a sound device.
 pub const MAX_SOUND_ITEMS: u32 = 1024;
+/// `VIRTIO_LOOPBACK_MIN_SOUND_QUEUE`: entries of each queue of a sound device.
+pub const MIN_SOUND_QUEUE: u32 = 4;
 /// `VIRTIO_LOOPBACK_CONFIG_WRITE_MAX`: bytes.
 pub const CONFIG_WRITE_MAX: usize = 256;
 

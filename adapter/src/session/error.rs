@@ -47,6 +47,19 @@ pub enum SessionError {
     /// SET_VRING_NUM was refused for every size.
     #[error("the device process takes queues of no size")]
     NoQueueSize,
+    /// A message of the driver would not fit into a queue.
+    #[error(
+        "virtio device {device} needs queues of at least {least} entries, not {size} (--queue-size, \
+         or what the device process takes)"
+    )]
+    ShortQueues {
+        /// The type.
+        device: String,
+        /// Entries that a queue would have.
+        size: u32,
+        /// Entries that it needs.
+        least: u32,
+    },
     /// The device process lacks the protocol feature CONFIG.
     #[error(
         "the device process has no config space (vhost-user protocol feature CONFIG), which \

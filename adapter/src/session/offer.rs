@@ -70,6 +70,13 @@ impl Offer {
             Some(size) => size,
             None => queue_size(backend, device.queue_size)?,
         };
+        if queue_size < device.least_queue_size() {
+            return Err(SessionError::ShortQueues {
+                device: device.to_string(),
+                size: queue_size,
+                least: device.least_queue_size(),
+            });
+        }
         let features = backend.features();
         let config_size = overrides
             .config_size

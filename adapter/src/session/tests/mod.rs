@@ -426,6 +426,10 @@ fn queues_are_as_long_as_the_device_process_takes_them() {
     assert_eq!(sizes(taking(1024)).unwrap(), [1024; 4]);
     assert_eq!(sizes(taking(300)).unwrap(), [256; 4]);
     assert!(matches!(sizes(taking(0)), Err(SessionError::NoQueueSize)));
+    // A control message has three parts.
+    assert_eq!(sizes(taking(4)).unwrap(), [4; 4]);
+    let error = sizes(taking(2)).unwrap_err().to_string();
+    assert!(error.contains("at least 4 entries, not 2"), "{error}");
     let without_reply_ack = Script {
         protocol: PROTOCOL & !(1 << 3),
         ..taking(64)

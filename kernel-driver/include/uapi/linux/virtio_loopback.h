@@ -79,6 +79,8 @@
 #define VIRTIO_LOOPBACK_MAX_ZERO_COPY	(256 << 20)
 /* Of a sound device: jacks, streams, channel maps, controls; each. */
 #define VIRTIO_LOOPBACK_MAX_SOUND_ITEMS	1024
+/* Entries of each queue of a sound device, whose messages have three parts. */
+#define VIRTIO_LOOPBACK_MIN_SOUND_QUEUE	4
 
 /*
  * VIRTIO_LOOPBACK_GET_INFO - what this module speaks. Needs no device.
@@ -120,7 +122,8 @@ struct virtio_loopback_info {
  *	for the default. Must be 0 without VIRTIO_LOOPBACK_F_ZERO_COPY.
  * @config: address of the initial config space.
  * @queue_sizes: address of queue_count times __u32: the largest size of each
- *	queue, a power of two up to VIRTIO_LOOPBACK_MAX_QUEUE_SIZE.
+ *	queue, a power of two up to VIRTIO_LOOPBACK_MAX_QUEUE_SIZE; of a sound
+ *	device from VIRTIO_LOOPBACK_MIN_SOUND_QUEUE on.
  *
  * Errors: EEXIST (name taken), EBUSY (this file already has a device), EINVAL,
  * E2BIG (a limit above), ENOSPC (as many devices as the module allows), EPERM
