@@ -6,6 +6,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Weak;
+use std::time::Duration;
 
 use crate::audio::wav::{self as format};
 use crate::card_file as cards;
@@ -48,15 +49,19 @@ pub fn command_socket(input: &[u8]) {
     let Ok((mut ours, theirs)) = UnixStream::pair() else {
         return;
     };
-    // What is not read must fit into the socket.
+    // What is not read must fit into the socket; where the replies do not, the client is dropped.
     let input = input.get(..2048).unwrap_or(input);
+    let _ = theirs.set_write_timeout(Some(Duration::from_millis(10)));
     if ours.write_all(input).is_err() || ours.shutdown(Shutdown::Write).is_err() {
         return;
     }
     server::talk(&theirs, Weak::new(), super::description());
     drop(theirs);
-    for line in BufReader::new(ours).lines().map_while(Result::ok) {
+    let mut replies = BufReader::new(ours);
+    let mut line = String::new();
+    while replies.read_line(&mut line).is_ok() && line.ends_with('\n') {
         let reply = serde_json::from_str::<Reply>(&line);
         assert!(reply.is_ok(), "no reply: {line}");
+        line.clear();
     }
 }
