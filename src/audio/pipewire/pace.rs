@@ -275,6 +275,27 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_takes_over_ends_a_period_before_the_kernel_gives_up() {
+        for (period, periods) in [
+            (1920u32, 4),
+            (2160, 2),
+            (2400, 2),
+            (4800, 2),
+            (480, 2),
+            (64, 4),
+            (24_000, 2),
+        ] {
+            let pace = pace(Direction::Playback, period, periods);
+            let buffer = time(u64::from(period * periods), 48_000);
+            let kernel = (100 * MILLISECOND).max(buffer * 11 / 10);
+            for frames in [0, 256, 512] {
+                let first = pace.patience(&cycle(frames, 1)) + time(u64::from(period), 48_000);
+                assert!(first + 5 * MILLISECOND <= kernel, "{period} x {periods}");
+            }
+        }
+    }
+
+    #[test]
     fn the_latency_is_what_lies_between_the_position_and_the_ear() {
         let playback = pace(Direction::Playback, 480, 8);
         let cycle = Cycle {
