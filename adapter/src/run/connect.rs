@@ -13,7 +13,7 @@ use crate::signals::Signals;
 /// First and longest wait between two tries.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(2));
 /// A device process that served for this long is not one that fails at every start.
-const STEADY: Duration = Duration::from_secs(10);
+const STEADY: Duration = Duration::from_secs(1);
 
 /// Waits that double up to a limit.
 #[derive(Clone, Copy, Debug)]
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn the_first_restart_comes_at_once_and_the_others_later_and_later() {
         let mut restarts = Restarts::new();
-        let short = Duration::from_secs(1);
+        let short = Duration::from_millis(100);
         let pauses: Vec<_> = (0..20).map(|_| restarts.next(short)).collect();
         assert_eq!(pauses[..3], [Duration::ZERO, PAUSES.0, 2 * PAUSES.0]);
         assert_eq!(pauses[19], PAUSES.1);
