@@ -14,7 +14,7 @@ KFLAGS ?=
 
 .DEFAULT_GOAL := help
 include install.mk
-.PHONY: help setup build programs man completions deb modules demo bench test test-kernels test-debug-kernels check clean clean-cache
+.PHONY: help setup build programs man completions deb modules demo bench soak test test-kernels test-debug-kernels check clean clean-cache
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,13 @@ bench: ## boot a virtual machine, measure latency, CPU and memory against an app
 	@$(MAKE) --no-print-directory programs modules KERNEL=6.12
 	@$(HARNESS)/cargo build --release --locked --package virtio-loopback --example vhost-user-rng
 	@tests/bench/run
+
+soak: ## four cards play and record while KILLS (1000) processes of theirs are killed, which ones by SEED (1)
+	@$(HARNESS)/setup test
+	@$(MAKE) --no-print-directory programs modules KERNEL=6.12
+	@VIRTIO_LOOPBACK_KILLS=$(or $(KILLS),1000) VIRTIO_LOOPBACK_SEED=$(or $(SEED),1) $(HARNESS)/vm-tests \
+		--module build/6.12/virtio_loopback.ko --binaries $(PROGRAM_DIR) --report build/soak --time-limit 86400 \
+		-- -s tests/vm/test_soak.py
 
 test: ## everything: linters, unit tests, the driver on four kernels, tests in a virtual machine
 	@$(HARNESS)/setup test

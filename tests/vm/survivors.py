@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""Cards whose processes are killed, and who starts them again."""
+
+import json
+import os
+import signal
+
+import programs
+from card import Card
+from programs import Program, wait_until
+
+
+class SupervisedCard(Card):
+    """`virtio-loopback run -- vhost-user-sound`: the adapter starts the device process again."""
+
+    def start(self):
+        self.start_adapter()
+        return self
+
+    def launch_adapter(self):
+        sound = [*self.prefix, programs.path_of("vhost-user-sound"), *self.host]
+        self.adapter = Program(programs.path_of("virtio-loopback"), "run", "--name", self.name, "--", *sound)
+
+    def device_pid(self):
+        """None between two of them."""
+        with open(f"/proc/{self.adapter.pid}/task/{self.adapter.pid}/children") as file:
+            children = file.read().split()
+        return int(children[0]) if children else None
+
+    def end_device(self, number):
+        """Sends a signal to the device process; returns when another one serves the card."""
+        before = self.device_pid()
+        os.kill(before, number)
+        self.wait_for_another(before)
+
+    def wait_for_another(self, before):
+        wait_until(lambda: self.device_pid() not in (None, before), "another device process")
+        wait_until(self.ready, "the card to be served again")
+
+    def end_both(self, between=lambda: None):
+        """`between`: what happens while there is neither."""
+        device = self.device_pid()
+        self.adapter.kill()
+        try:
+            os.kill(device, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it has ended with its adapter
+        between()
+        self.adapter.forget()
+        self.start_adapter()
+
+    def told(self):
+        """What the device process says of itself."""
+        sound = programs.path_of("vhost-user-sound")
+        reply = programs.run(sound, "tell", f"/run/virtio-loopback/{self.name}.commands", "status", "--json")
+        return json.loads(reply.stdout)
+
+
+class ServedCard(Card):
+    """Each process is a service of its own: this object is the service manager."""
+
+    def device_pid(self):
+        return self.device.pid
+
+    def end_device(self, number):
+        self.device.send(number)
+        self.device.kill()
+        self.device.forget()
+        self.start_device()
+        wait_until(self.ready, "the card to be served again")
+
+    def end_adapter(self, number):
+        self.adapter.send(number)
+        self.adapter.wait()
+        self.adapter.forget()
+        self.start_adapter()
+
+    def end_both(self):
+        for program in (self.adapter, self.device):
+            program.kill()
+            program.forget()
+        self.start()

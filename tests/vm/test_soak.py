@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""Random kills while four cards play and record: no application hears of any, and nothing is left behind.
+
+From the environment: VIRTIO_LOOPBACK_KILLS, how many (15); VIRTIO_LOOPBACK_SEED, which (1). `make soak`
+is this with 1000.
+"""
+
+import os
+
+import pytest
+from soak import Soak
+
+KILLS = int(os.environ.get("VIRTIO_LOOPBACK_KILLS") or 15)
+SEED = int(os.environ.get("VIRTIO_LOOPBACK_SEED") or 1)
+# A round has some twelve kills; the last figure is for the emulator's own time.
+SECONDS = 180 + 4 * KILLS
+
+
+def allowed(name):
+    """Noise; a page for each kill would be 4 KiB."""
+    return 600 + KILLS if "KiB" in name else 0
+
+
+@pytest.mark.time_limit(SECONDS)
+def test_random_kills(make_card, record_property):
+    print(f"\n{KILLS} kills, seed {SEED}", flush=True)
+    soak = Soak(make_card, SEED)
+    soak.round(2)
+    before = soak.measure()
+    while soak.kills < KILLS:
+        soak.round(KILLS - soak.kills)
+        print(f"{soak.kills} kills, {len(soak.errors)} errors, {dict(soak.counts)}", flush=True)
+    growth = {name: value - before[name] for name, value in soak.measure().items()}
+    table = {**soak.faults, "application errors": len(soak.errors), **soak.counts, **growth}
+    for name, value in table.items():
+        print(f"{name:<50} {value:>9}", flush=True)
+        record_property(name, value)
+    assert not soak.errors, "\n".join(soak.errors)
+    assert not soak.counts["repeated or out of order"]
+    assert not {name: value for name, value in growth.items() if value > allowed(name)}
