@@ -109,11 +109,11 @@ class Recorder:
         self.stop()
 
 
-def start_playing(card, sound):
+def start_playing(card, sound, sizes=SIZES):
     file = tempfile.NamedTemporaryFile(suffix=".raw", delete=False)
     file.write(sound)
     file.close()
-    return subprocess.Popen(["aplay", "-q", "-D", f"hw:{card}", *LAYOUT, *SIZES, file.name],
+    return subprocess.Popen(["aplay", "-q", "-D", f"hw:{card}", *LAYOUT, *sizes, file.name],
                             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 

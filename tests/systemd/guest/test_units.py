@@ -5,6 +5,7 @@ At boot there are the cards music and phone; navigation has a card file and is n
 file of broken has a mistake.
 """
 
+import json
 import os
 import pathlib
 import re
@@ -83,6 +84,23 @@ def test_a_killed_device_process_comes_back_and_its_card_plays():
     wait_until(lambda: "(hw:" in show("virtio-loopback@music", "StatusText")
                or show("virtio-loopback@music", "StatusText") == "serving", "the card to be served")
     plays("music", FAR_END["music"], seed=2)
+
+
+def test_an_application_does_not_hear_of_a_killed_device_process():
+    """With the buffer that aplay takes if not told. Both ends of its sound arrive; between them is a hole."""
+    sound = noise(4, seed=3)
+    with Recorder(FAR_END["music"]) as recorder:
+        player = start_playing("music", sound, ["--buffer-size", "24000"])
+        wait_until(lambda: sound[:4096] in recorder.recorded(), "the beginning")
+        before = device_process("music")
+        os.kill(before, signal.SIGKILL)
+        wait_until(lambda: device_process("music") not in (0, before), "another device process")
+        _, said = player.communicate(timeout=60)
+        assert (player.returncode, said) == (0, "")
+        wait_until(lambda: sound[-4096:] in recorder.recorded(), "the end", 3)
+    told = run("vhost-user-sound", "tell", "/run/virtio-loopback/music.commands", "status", "--json").stdout
+    assert json.loads(told)["streams"][0]["gaps"] == 1, told
+    assert "stream 0: stopped after" in journal("-u", device_unit("music"), "-o", "cat")
 
 
 def test_a_killed_adapter_is_not_heard():
