@@ -22,6 +22,7 @@ ADVISORY_SECONDS = 60  # how long its database may take to come
 
 DEBUG_KERNELS = ["6.12-debug", "6.12-kcsan"]  # `make test-debug-kernels` fuzzes in these
 FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS") or 3600)
+SHORT_FUZZ_SECONDS = 30
 KERNELS = ["5.10", "6.1", "6.12", "7.2"]  # the driver builds against these
 MAIN_KERNEL = "6.12"  # `make test` boots this one
 TEST_KERNELS = ["6.1", "7.2"]  # `make test-kernels` boots these
@@ -156,6 +157,13 @@ def overload_step():
     command.append("-s")  # for the table
     return dataclasses.replace(step, name="cards on overloaded CPUs",
                                closing=rf"{PYTEST_CLOSING}|(navigation|music) +(yes|no) +\d|^priority +card|\d cards, ")
+
+
+def fuzz_step():
+    """The fuzzer of the control file for a short time, in the everyday kernel; see debug_kernel_steps()."""
+    return Step("fuzz the control file, short", [[str(HARNESS / "fuzz"), MAIN_KERNEL, str(SHORT_FUZZ_SECONDS)]],
+                needs=[FUZZER, f"build the driver for {MAIN_KERNEL}"], alone="vm", kinds=("all",),
+                closing=r"^fuzzed for ")
 
 
 def qemu_step():
@@ -299,7 +307,7 @@ def plan(what, only):
     chosen = list(build_steps())
     chosen.append(virtual_machine_step(MAIN_KERNEL, [], ("all",), JUDGES, SOUND_SERVERS))
     chosen.append(overload_step())
-    chosen.append(qemu_step())
+    chosen += [fuzz_step(), qemu_step()]
     chosen += service_steps()
     chosen.append(benchmark_step())
     if what == "kernels":
