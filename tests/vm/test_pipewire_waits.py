@@ -105,6 +105,19 @@ def test_time_passes_for_drained_playback(make_server, make_card, device):  # no
     assert data == sound.data[start : start + len(data)], "a hole in what is heard"
 
 
+@pytest.mark.parametrize("period, periods", [(1920, 4), (2160, 2), (4800, 2), (480, 2), (64, 4)])
+def test_a_short_buffer_is_let_wait_no_longer_than_the_kernel_waits(make_server, make_card, period, periods):  # noqa: F811
+    """Nothing links the card: from START on, the graph is waited for, then a clock ends the first period."""
+    server = make_server(policy=False, channels=1)
+    card = make_card("music", *NODE, *UNLINKED)
+    for seed in range(2):
+        sound = sounds.noise(MONO, period * periods * 6, seed)
+        alsa_tools.play("hw:music", sound, period=period, buffer=period * periods)
+        # The next one opens its place in the graph anew.
+        server.wait_until_gone("music")
+    assert card.device.output().count("gaps") == 0, card.device.output()
+
+
 def said(card):
     """How often the log says that the server is missing, and that it is back."""
     log = card.device.output()
