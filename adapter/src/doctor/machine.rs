@@ -14,8 +14,8 @@ const SHARES: &[&str] = &[
     "share/doc/virtio-loopback",
     "share/doc/virtio-loopback/examples",
 ];
-/// What Debian's package manager knows of the package.
-const PACKAGE: &str = "/var/lib/dpkg/info/virtio-loopback.list";
+/// Where the Debian package alone has its udev rule: `make install` puts it below /etc.
+const PACKAGE: &str = "/usr/lib/udev/rules.d/60-virtio-loopback.rules";
 
 /// A machine, and the user who asks.
 #[derive(Clone, Debug)]
@@ -252,7 +252,7 @@ pub(super) mod tests {
         let faked = Faked::new();
         let command = || faked.machine().copy("a.rules", "/etc/a.rules");
         assert!(command().starts_with("make install"));
-        faked.put("var/lib/dpkg/info/virtio-loopback.list", "");
+        faked.put("usr/lib/udev/rules.d/60-virtio-loopback.rules", "");
         assert_eq!(command(), "apt-get install --reinstall virtio-loopback");
         faked.put("usr/share/virtio-loopback/a.rules", "");
         assert_eq!(
