@@ -4,6 +4,7 @@
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
 
@@ -11,6 +12,10 @@ use super::RunError;
 use crate::device::Device;
 use crate::session::{Offer, Session};
 use crate::signals::Signals;
+
+/// How long a frontend that cannot be let in, for want of descriptors or memory, waits until it is tried
+/// again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a device waits for the next frontend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,9 +39,11 @@ pub fn listen(
     signals: &Signals,
 ) -> Result<(), RunError> {
     let wait = |error| RunError::Wait("frontends", error);
+    let mut failing = false;
     while signals.wait_for(listener.as_fd()).map_err(wait)? {
         match listener.accept() {
             Ok((socket, _)) => {
+                failing = false;
                 log::info!("a frontend has connected");
                 serve(socket, device, offer, signals)?;
                 if stay == Stay::InUse && !device.has_driver() {
@@ -44,7 +51,13 @@ pub fn listen(
                     return Ok(());
                 }
             }
-            Err(error) => log::warn!("accept: {error}"),
+            Err(error) => {
+                // It is still there to be let in: said once, and tried again, but not all the time.
+                if !std::mem::replace(&mut failing, true) {
+                    log::error!("cannot let a frontend in, and tries on: {error}");
+                }
+                std::thread::sleep(PAUSE);
+            }
         }
     }
     Ok(())

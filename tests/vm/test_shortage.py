@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""A full disk, no file descriptors left, no memory left: what runs goes on, and the log says what is wrong."""
+
+import glob
+import os
+import pathlib
+import re
+
+import alsa_tools
+import guest_memory
+import programs
+import pytest
+import sounds
+from programs import wait_until
+from real_card import RealCard
+from sounds import Layout
+from test_gstreamer import PLUGINS
+from test_playback import read_wav
+
+PERIOD, BUFFER = 480, 3840
+NO_ROOM = "No space left on "
+
+
+@pytest.fixture
+def sound():
+    return sounds.noise(Layout(), 3 * 48000)
+
+
+class Disk:
+    """A file system of its own, with room for a third of the sound, where programs in the small root see it."""
+
+    def __init__(self, folder):
+        self.folder = folder  # its name there
+        self.mounted = guest_memory.ROOT / str(folder).lstrip("/")
+        programs.run("mount", "-t", "tmpfs", "-o", "size=192k", "tmpfs", self.mounted)
+
+    def make_room(self):
+        programs.run("mount", "-o", "remount,size=4m", self.mounted)
+
+    def close(self):
+        programs.run("umount", "--lazy", self.mounted)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    disk = Disk(tmp_path)
+    yield disk
+    disk.close()
+
+
+@pytest.fixture
+def neighbour(make_card):
+    return make_card("phone", "--host", "alsa", "--playback-device", RealCard("real1").device)
+
+
+def play_beside(card, neighbour, sound):
+    """Plays on both. Nothing of the neighbour's sound is lost; the card's application sees no error."""
+    recorder = alsa_tools.Recorder(RealCard("real1").far_end, sound.layout)
+    players = [alsa_tools.Player(one.pcm, sound, PERIOD, BUFFER) for one in (neighbour, card)]
+    for player in players:
+        player.finish()
+    result = recorder.compare(sound)
+    assert result.exact, str(result)
+
+
+def test_a_full_disk(make_card, neighbour, disk, sound):
+    """With room again, the next sound is written."""
+    out = disk.folder / "out.wav"
+    card = make_card("music", "--host", "file", "--playback-file", out)
+    play_beside(card, neighbour, sound)
+    wait_until(lambda: NO_ROOM in card.device.output(), "the error in the log")
+    assert str(out) in next(line for line in card.device.output().splitlines() if NO_ROOM in line)
+    disk.make_room()
+    written = disk.mounted / "out.wav"
+    written.unlink()
+    alsa_tools.play(card.pcm, sound, period=PERIOD, buffer=BUFFER)
+    wait_until(lambda: written.exists() and read_wav(written)[1] == sound.data, "the next sound in the file")
+
+
+def test_a_full_disk_below_a_pipeline(make_card, neighbour, disk, sound, monkeypatch):
+    guest_memory.add([f"{glob.glob('/usr/lib/*/gstreamer-1.0')[0]}/libgst{name}.so" for name in PLUGINS])
+    monkeypatch.setenv("GST_REGISTRY_FORK", "no")
+    monkeypatch.setenv("GST_REGISTRY", "/run/virtio-loopback-tests/registry")
+    pipeline = f"wavenc ! filesink location={disk.folder}/out.wav"
+    card = make_card("music", "--host", "gstreamer", "--playback-pipeline", pipeline)
+    play_beside(card, neighbour, sound)
+    wait_until(lambda: re.search(NO_ROOM, card.device.output()), f"the error in the log: {card.device.output()}")
+
+
+def limit(program, **limits):
+    options = [f"--{name}={value}:{value}" for name, value in limits.items()]
+    programs.run("prlimit", "--pid", program.pid, *options)
+
+
+def size(program):
+    """Of the address space."""
+    return int(pathlib.Path(f"/proc/{program.pid}/statm").read_text().split()[0]) * os.sysconf("SC_PAGESIZE")
+
+
+def test_no_file_descriptors_are_left(music, real, sound):
+    """What plays is exact. An adapter that comes then is told what is missing, and serves with descriptors again."""
+    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
+    player = alsa_tools.Player(music.pcm, sound, PERIOD, BUFFER)
+    recorder.wait_for(recorder.frames() + 24000)
+    for program in (music.device, music.adapter):
+        limit(program, nofile=3)
+    music.kill_adapter()
+    music.launch_adapter()
+    player.finish()
+    result = recorder.compare(sound)
+    assert result.exact, str(result)
+    told = [line for line in music.device.output().splitlines() if "Too many open files" in line]
+    assert told and len(told) <= 2, told
+    assert music.device.running(), music.device.output()
+    limit(music.device, nofile=1024)
+    if not music.adapter.running():
+        music.launch_adapter()
+    music.wait_ready()
+    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
+    alsa_tools.play(music.pcm, sound, period=PERIOD, buffer=BUFFER)
+    result = recorder.compare(sound)
+    assert result.exact, str(result)
+
+
+def test_no_memory_is_left(music, real, sound):
+    """Nothing that plays needs any more than it has."""
+    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
+    player = alsa_tools.Player(music.pcm, sound, PERIOD, BUFFER)
+    recorder.wait_for(recorder.frames() + 24000)
+    for program in (music.device, music.adapter):
+        limit(program, **{"as": size(program), "data": 4096})
+    player.finish()
+    result = recorder.compare(sound)
+    assert result.exact, str(result)
+    assert music.device.running() and music.adapter.running()
+
+
+@pytest.mark.parametrize("name", ["nofile", "as"])
+def test_too_little_to_start_with_is_told(name):
+    program = [programs.path_of("virtio-loopback"), "run", "--name", "music", "--"]
+    program += [programs.path_of("vhost-user-sound"), "--host", "null"]
+    least = {"nofile": 4, "as": 8 << 20}[name]
+    result = programs.run("prlimit", f"--{name}={least}:{least}", *program, check=False)
+    assert result.returncode not in (0, 101), result
+    assert re.search("Too many open files|annot allocate memory|annot map|failed to map", result.stderr), result.stderr
