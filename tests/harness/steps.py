@@ -146,8 +146,9 @@ def virtual_machine_step(kernel, selection, kinds, *needs):
 
 
 def overload_step():
-    """Two CPUs, both overloaded: who goes first shows only there."""
-    files = [str(REPOSITORY / "tests" / "vm" / f"test_{name}.py") for name in ("overload", "many_overloaded")]
+    """Two CPUs, both overloaded, or one of them taken away: that shows only there."""
+    names = ("overload", "many_overloaded", "hotplug")
+    files = [str(REPOSITORY / "tests" / "vm" / f"test_{name}.py") for name in names]
     step = virtual_machine_step(MAIN_KERNEL, files, ("all",))
     command = step.commands[0]
     at = command.index("--")
