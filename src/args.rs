@@ -91,6 +91,10 @@ pub struct Args {
     #[arg(long)]
     pub check: bool,
 
+    /// With --check: as one line of JSON.
+    #[arg(long, requires = "check")]
+    pub json: bool,
+
     /// Print what this program can do as JSON (vhost-user backend conventions) and end.
     #[arg(long)]
     pub print_capabilities: bool,

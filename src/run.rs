@@ -129,7 +129,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     description.process = options::process(args).or(description.process);
     let mut sandbox = sandbox(args, &description);
     if args.check {
-        return check(&mut sandbox, &description);
+        return check(&mut sandbox, &description, args.json);
     }
     // Before there are threads, which would stay behind, or share the mask of the file's rights.
     let priority = description.process.enter()?;
@@ -275,11 +275,14 @@ fn sandbox(args: &Args, description: &Description) -> Sandbox {
 }
 
 /// Prints the card as it is in the sandbox.
-fn check(sandbox: &mut Sandbox, description: &Description) -> Result<(), RunError> {
+fn check(sandbox: &mut Sandbox, description: &Description, json: bool) -> Result<(), RunError> {
     sandbox.confine();
     sandbox.rights(Priority::Ordinary).drop_others();
     let mut host = hosts::open(description)?;
     sandbox.seal();
-    println!("{}{sandbox}", check::card(description, &mut host));
+    match json {
+        true => println!("{}", check::card_json(description, &mut host, sandbox)),
+        false => println!("{}{sandbox}", check::card(description, &mut host)),
+    }
     Ok(())
 }

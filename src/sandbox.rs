@@ -82,6 +82,16 @@ impl Sandbox {
         self.part(Part::Seccomp, calls::restrict);
     }
 
+    /// The parts that are on.
+    pub fn on(&self) -> &[String] {
+        &self.on
+    }
+
+    /// The parts that are off, and why.
+    pub fn off(&self) -> &[String] {
+        &self.off
+    }
+
     /// Tells the log how it is; what is off is told in any case.
     pub fn report(&self) {
         if self.off.is_empty() {

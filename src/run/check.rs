@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! A card in words, as `--check` prints it.
+//! A card in words, or as JSON, as `--check` prints it.
 
 use std::fmt::Write;
+
+use serde_json::{Value, json};
 
 use super::hosts::{channel_range, format_names, rate_names};
 use crate::audio::Host;
 use crate::channel_map::{self, POSITIONS};
 use crate::description::{Control, ControlKind, Description, HostElement, Jack};
+use crate::pcm_format;
+use crate::sandbox::Sandbox;
 use crate::wire::{Chmap, PcmInfo};
 
 /// Describes the card as its driver would find it, and what its hosts complain about.
@@ -54,6 +58,65 @@ pub fn card(description: &Description, host: &mut dyn Host) -> String {
         }
     }
     text
+}
+
+/// The same for programs; `sandbox` is that of this process.
+pub fn card_json(description: &Description, host: &mut dyn Host, sandbox: &Sandbox) -> Value {
+    let infos = host.streams().to_vec();
+    let maps = channel_map::of_card(&description.streams, &infos);
+    let streams = description.streams.iter().zip(&infos).enumerate();
+    let streams: Vec<_> = streams
+        .map(|(id, (stream, info))| {
+            let rates = pcm_format::RATES.iter();
+            let rates = rates.filter(|&&rate| info.rates & pcm_format::rate_bit(rate) != 0);
+            json!({
+                "id": id,
+                "name": stream.name,
+                "direction": info.direction.to_string(),
+                "device": info.device,
+                "host": stream.host.to_string(),
+                "role": stream.host.role().map(|role| role.name),
+                "formats": format_names(info.formats).split_whitespace().collect::<Vec<_>>(),
+                "rates": rates.collect::<Vec<_>>(),
+                "channels": [info.channels_min, info.channels_max],
+                "maps": map_names(&maps, info).split_whitespace().collect::<Vec<_>>(),
+                "fault": host.fault(id).map(|error| error.to_string()),
+            })
+        })
+        .collect();
+    let jacks = description.jacks.iter().map(|jack| {
+        json!({
+            "kind": jack.kind.to_string(),
+            "plugged": jack.plugged,
+            "follow": jack.follow.as_ref().map(element),
+        })
+    });
+    json!({
+        "streams": streams,
+        "jacks": jacks.collect::<Vec<_>>(),
+        "controls": description.controls.iter().map(control_json).collect::<Vec<_>>(),
+        "cpus": description.process.cpus.as_ref().map(|(cpus, _)| cpus.to_string()),
+        "rt_priority": description.process.priority,
+        "sandbox": { "on": sandbox.on(), "off": sandbox.off() },
+    })
+}
+
+fn control_json(control: &Control) -> Value {
+    let (kind, range) = match control.kind {
+        ControlKind::Volume(min, max) => ("volume", Some([min, max])),
+        ControlKind::Mute => ("mute", None),
+        ControlKind::Source => ("source", None),
+    };
+    let range = range.filter(|_| control.mixer.is_none());
+    json!({
+        "name": control.name,
+        "index": control.index,
+        "kind": kind,
+        "direction": control.direction.to_string(),
+        "streams": control.streams,
+        "range_db": range.map(|range| range.map(|gain| f64::from(gain) / 100.0)),
+        "mixer": control.mixer.as_ref().map(element),
+    })
 }
 
 fn map_names(maps: &[Chmap], info: &PcmInfo) -> String {

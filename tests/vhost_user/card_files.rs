@@ -107,6 +107,29 @@ process: no real-time priority
         .split_inclusive('\n')
         .filter(|line| !line.starts_with("sandbox: "));
     assert_eq!(card.collect::<String>(), expected);
+    let json = checked(&folder, &["--json", "--card", "card.toml"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let stream = |id| {
+        serde_json::json!({
+            "id": id, "name": "a", "direction": "playback", "device": 3, "host": "null", "role": null,
+            "formats": ["U8", "FLOAT_LE"], "rates": [8000], "channels": [2, 2], "maps": ["FL,FR"], "fault": null,
+        })
+    };
+    assert_eq!(json["streams"], serde_json::json!([stream(0), stream(1)]));
+    let jack = serde_json::json!({
+        "kind": "headphone", "plugged": true, "follow": "'Headphone Jack',0 of hw:7",
+    });
+    assert_eq!(json["jacks"], serde_json::json!([jack]));
+    let volume = serde_json::json!({
+        "name": "Master Playback Volume", "index": 0, "kind": "volume", "direction": "playback",
+        "streams": [0, 1], "range_db": [-60.0, 0.0], "mixer": null,
+    });
+    assert_eq!(json["controls"][0], volume);
+    assert_eq!(
+        (json["cpus"].as_str(), json["rt_priority"].as_u64()),
+        (Some("0-1,3"), Some(0))
+    );
+    assert!(json["sandbox"]["on"].is_array() && json["sandbox"]["off"].is_array());
 }
 
 #[test]
