@@ -8,6 +8,9 @@ reads every page of it, as that process could.
 import ctypes
 import mmap
 import os
+import pathlib
+import re
+import socket
 
 import alsa_tools
 import pytest
@@ -19,6 +22,15 @@ from sounds import Layout
 PIDFD_GETFD = 438
 PIECE = 64
 PAGE = mmap.PAGESIZE
+MIB = 1 << 20
+# What memory is full of that others have used: nobody has this by chance.
+MARK = bytes.fromhex("9d1fe6b2075ac843")
+# What a device process may have open: nothing that leads to memory of anybody else.
+ITS_OWN = re.compile(
+    r"anon_inode:(\[(eventfd|eventpoll|timerfd|signalfd)\]|inotify)|(socket|pipe):|/dev/null|/tmp/|"
+    r"/run/.*/music\.inflight|"
+    r"/virtio-loopback \(deleted\)"  # the memory of its card
+)
 
 
 def take_file(pid, number):
@@ -116,3 +128,66 @@ def test_nothing_of_a_sound_remains_in_reach(make_card):
     remains = sum(bool(pieces(page) & played) for page in pages_with_content(memory))
     memory.close()
     assert remains == 0
+
+
+def leave_marks():
+    """Fills pages and smaller pieces of memory with the mark, and gives them back."""
+    with mmap.mmap(-1, 256 * MIB) as memory:
+        for at in range(0, len(memory), MIB):
+            memory[at : at + MIB] = MARK * (MIB // len(MARK))
+    for size in (64, 256, 1024, 4096):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        ours.setblocking(False)
+        try:
+            while True:
+                ours.send(MARK * (size // len(MARK)))
+        except BlockingIOError:
+            pass
+        ours.close()
+        theirs.close()
+
+
+@pytest.mark.core
+@pytest.mark.time_limit(150)
+def test_nothing_that_others_left_is_in_reach_at_any_time(make_card):
+    """Not before a stream, not during, not after it, not when the card has gone."""
+    assert "init_on_alloc=0" in pathlib.Path("/proc/cmdline").read_text(), "the kernel would hide it"
+    layout, period = Layout(), 1024
+    own, others = (sounds.noise(layout, 48 * period, seed) for seed in (9, 10))
+    other = make_card("phone", "--host", "null")
+    alsa_tools.play(other.pcm, others, period=period, buffer=4 * period)
+    leave_marks()
+    card = make_card("music", "--host", "null")
+    memory = memory_of(card.device, int(card.attribute("memory_size")))
+    played, foreign = pieces(own.data), pieces(others.data)
+
+    def look(when, own_may_be_there=False):
+        pages = pages_with_content(memory)
+        assert not [page for page in pages if MARK in page], f"{when}: what was in memory before"
+        found = set().union(*map(pieces, pages))
+        assert not found & foreign, f"{when}: what another card has played"
+        assert own_may_be_there or not found & played, f"{when}: what is no longer being played"
+
+    look("before the stream")
+    leave_marks()
+    player = alsa_tools.Player(card.pcm, own, period=period, buffer=4 * period)
+    wait_for_sound(card)
+    look("during the stream", own_may_be_there=True)
+    player.finish()
+    wait_until(lambda: card.counter("zero_copy_pages") == 0, "the pages to be let go")
+    look("after the stream")
+    leave_marks()
+    card.destroy()
+    look("when the card has gone")
+    memory.close()
+
+
+@pytest.mark.core
+def test_what_a_device_process_holds(make_card):
+    """Not the control file, through which memory of others could be had. test_driver_memory has what can be
+    done with the file that it does hold."""
+    card = make_card("music", "--host", "null")
+    folder = pathlib.Path(f"/proc/{card.device.pid}/fd")
+    held = {int(path.name): os.readlink(path) for path in folder.iterdir()}
+    strange = [name for name in held.values() if not ITS_OWN.match(name)]
+    assert not strange
