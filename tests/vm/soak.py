@@ -13,6 +13,7 @@ import alsa_tools
 import holes
 import sounds
 from card import CLASS
+from programs import wait_until
 from real_card import RealCard
 from sounds import Layout, Sound
 from survivors import ServedCard, SupervisedCard
@@ -137,6 +138,7 @@ class Soak:
         """What is in use while nobody plays, each device process being a fresh one."""
         for card, _ in self.cards:
             card.end_device(signal.SIGKILL)
+            wait_until(lambda card=card: card.counter("zero_copy_pages") == 0, f"{card.name}: pages to be let go")
         pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
         lines = pathlib.Path("/proc/meminfo").read_text()
         kinds = {**kernel_kib(), "shared memory": int(re.search(r"Shmem: +(\d+)", lines)[1])}
@@ -144,6 +146,5 @@ class Soak:
         for card, _ in self.cards:
             used[f"{card.name}: adapter's files"] = card.adapter.files()
             used[f"{card.name}: bounce slots, bytes"] = card.counter("bounce_used")
-            used[f"{card.name}: pages that the device process may see"] = card.counter("zero_copy_pages")
         used["devices"] = len(list(CLASS.iterdir()))
         return used
