@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 """Programs under test, and their processes."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -121,6 +122,14 @@ class Program:
     def files(self):
         """Number of open files."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def links(self):
+        """What its open files are, by number; without those that were closed meanwhile."""
+        found = {}
+        for link in pathlib.Path(f"/proc/{self.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found[int(link.name)] = os.readlink(link)
+        return found
 
     def resident_kib(self):
         """Memory in use, in KiB, without what is shared with files."""

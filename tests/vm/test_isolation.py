@@ -187,7 +187,6 @@ def test_what_a_device_process_holds(make_card):
     """Not the control file, through which memory of others could be had. test_driver_memory has what can be
     done with the file that it does hold."""
     card = make_card("music", "--host", "null")
-    folder = pathlib.Path(f"/proc/{card.device.pid}/fd")
-    held = {int(path.name): os.readlink(path) for path in folder.iterdir()}
+    held = card.device.links()
     strange = [name for name in held.values() if not ITS_OWN.match(name)]
     assert not strange

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 """The card's mixer as alsa-lib's programs show and move it, and as the listener hears it."""
 
-import os
-import pathlib
 import re
 
 import alsa_tools
@@ -155,8 +153,7 @@ class Monitor(Program):
         wait_until(self.listens, "alsactl monitor")
 
     def listens(self):
-        links = pathlib.Path(f"/proc/{self.pid}/fd").iterdir()
-        return any(os.readlink(link).startswith("/dev/snd/control") for link in links)
+        return any(target.startswith("/dev/snd/control") for target in self.links().values())
 
 
 def test_changes_are_told(make_card):
