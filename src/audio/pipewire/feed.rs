@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rtrb::{Consumer, Producer};
 
 use super::meter::{Cycle, Meter};
+use crate::audio::Nanos;
 use crate::pcm_format::Format;
 
 /// The graph's end of a stream that plays.
@@ -46,13 +47,7 @@ impl Playback {
         });
         let bytes = asked as usize * self.frame_bytes;
         let room = room.get_mut(..bytes).unwrap_or(&mut []);
-        let there = self.taken + (self.ring.slots() / self.frame_bytes) as u64;
-        let void = self.meter.void();
-        let turn = self.meter.advance(|count| {
-            let from = count.max(void).min(there.max(count));
-            (from, asked.min(there.saturating_sub(from)))
-        });
-        let sound = match turn {
+        let sound = match self.turn(asked, cycle.at) {
             Some((from, frames)) => {
                 self.skip(from);
                 self.meter.miss(asked - frames);
@@ -64,6 +59,19 @@ impl Playback {
             .fill_silence(room.get_mut(sound..).unwrap_or(&mut []));
         self.meter.wake();
         bytes
+    }
+
+    /// The frames that are the cycle's: the first of them and their number; `None` while there are none to be had.
+    fn turn(&self, asked: u64, at: Nanos) -> Option<(u64, u64)> {
+        if self.meter.settles(at) {
+            return None;
+        }
+        let there = self.taken + (self.ring.slots() / self.frame_bytes) as u64;
+        let void = self.meter.void();
+        self.meter.advance(|count| {
+            let from = count.max(void).min(there.max(count));
+            (from, asked.min(there.saturating_sub(from)))
+        })
     }
 
     /// Takes void frames out of the ring.

@@ -46,6 +46,8 @@ pub struct Line {
     going: bool,
     /// The graph lets the stream wait.
     standing: bool,
+    /// The stream then waits itself, and goes on where it stopped.
+    holds: bool,
     /// The driver had less than what was asked for.
     short: bool,
     /// The count at which the graph wakes this thread.
@@ -71,10 +73,20 @@ impl Line {
             starting: false,
             going: false,
             standing: false,
+            holds: false,
             short: false,
             awaited: u64::MAX,
             since: 0,
             flowing: false,
+        }
+    }
+
+    /// The same end, of a stream that waits while the graph lets it wait, if it plays.
+    pub fn holding(self, holds: bool) -> Self {
+        let plays = matches!(self.ring, Ring::Playback(_));
+        Self {
+            holds: holds && plays,
+            ..self
         }
     }
 
@@ -146,6 +158,7 @@ impl Line {
     /// Halts the graph's hand at once. Returns the position, at which the stream can go on.
     pub fn halt(&mut self) -> u64 {
         let count = self.meter.halt().max(self.origin.1);
+        self.meter.set_settling(false);
         self.going = false;
         self.starting = false;
         self.standing = false;
@@ -173,12 +186,18 @@ impl Line {
             && now.saturating_sub(cycle.at) < self.pace.patience(&cycle)
     }
 
-    /// Whether the graph stands: it has told so, or has not come for longer than can be waited for.
+    /// Whether the graph stands: it has told so, or has not come for longer than can be waited for. A stream
+    /// that holds goes on when the graph has settled again.
     pub fn stands(&mut self, now: Nanos) -> bool {
         let cycle = self.meter.cycle();
         self.flowing |= cycle.at > self.since;
         let told = self.flowing && self.meter.status() == Status::Paused;
-        self.standing = told || now >= self.deadline();
+        let stands = told || now >= self.deadline();
+        let has_waited = self.going || now.saturating_sub(self.since) >= STANDING;
+        if self.holds && stands && has_waited {
+            self.meter.set_settling(true);
+        }
+        self.standing = stands || self.meter.is_settling();
         self.standing
     }
 

@@ -15,6 +15,12 @@ use crate::audio::Nanos;
 /// The graph may take frames or put them in; the rest of the number counts them.
 const GO: u64 = 1 << 63;
 
+/// How long a graph that comes back to a stream gets silence first. What lies behind the stream may come to life
+/// some cycles later than the graph, and then does not hear them.
+pub const SETTLING: Nanos = 300_000_000;
+/// [`Meter::settling`] begins with the next cycle.
+const NEXT: Nanos = Nanos::MAX;
+
 /// What the server has told of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -49,6 +55,8 @@ pub struct Meter {
     frames: AtomicU64,
     at: AtomicU64,
     delay: AtomicU64,
+    /// Playback: until then the graph gets silence; 0 where it gets frames.
+    settling: AtomicU64,
     status: AtomicU8,
     bell: Arc<EventFd>,
 }
@@ -64,6 +72,7 @@ impl Meter {
             frames: AtomicU64::new(0),
             at: AtomicU64::new(0),
             delay: AtomicU64::new(0),
+            settling: AtomicU64::new(0),
             status: AtomicU8::new(Status::Paused as u8),
             bell,
         }
@@ -94,6 +103,21 @@ impl Meter {
                 Err(now) => seen = now,
             }
         }
+    }
+
+    /// Whether the graph, in a cycle at this time, gets silence while it settles.
+    pub fn settles(&self, at: Nanos) -> bool {
+        let until = self.settling.load(Ordering::SeqCst);
+        let next = match until {
+            0 => return false,
+            NEXT => at.saturating_add(SETTLING),
+            _ if at < until => return true,
+            _ => 0,
+        };
+        // Where the audio thread has changed its mind meanwhile, this cycle is silent.
+        let order = Ordering::SeqCst;
+        let changed = self.settling.compare_exchange(until, next, order, order);
+        next > 0 || changed.is_err()
     }
 
     /// The first frame of the ring that is not void.
@@ -143,6 +167,17 @@ impl Meter {
     /// Halts the graph's hand: the count stands from now on. Returns it.
     pub fn halt(&self) -> u64 {
         self.count.fetch_and(!GO, Ordering::SeqCst) & !GO
+    }
+
+    /// From its next cycle on, the graph gets silence until it has settled; or it does no longer.
+    pub fn set_settling(&self, settling: bool) {
+        let until = if settling { NEXT } else { 0 };
+        self.settling.store(until, Ordering::SeqCst);
+    }
+
+    /// Whether the graph gets silence until it has settled, or will.
+    pub fn is_settling(&self) -> bool {
+        self.settling.load(Ordering::SeqCst) > 0
     }
 
     /// Wakes the audio thread when the count has reached this.

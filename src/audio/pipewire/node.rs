@@ -24,7 +24,7 @@ use super::pace::Pace;
 use crate::audio::Nanos;
 use crate::channel_map;
 use crate::description::Stream as Description;
-use crate::graph_node::{GraphNode, Latency};
+use crate::graph_node::{GraphNode, Latency, OnCork};
 use crate::stream::Params;
 use crate::wire::Direction;
 
@@ -37,6 +37,7 @@ pub struct Wish {
     latency: Option<Latency>,
     properties: Vec<(String, String)>,
     maps: Option<Vec<Vec<u8>>>,
+    on_cork: OnCork,
 }
 
 impl Wish {
@@ -69,6 +70,7 @@ impl Wish {
             latency: node.latency,
             properties: own.chain(node.properties.iter().cloned()).collect(),
             maps: description.channel_maps.clone(),
+            on_cork: node.on_cork,
         }
     }
 
@@ -208,7 +210,8 @@ fn ends(wish: &Wish, params: &Params, meter: &Arc<Meter>) -> (Feed, Line) {
             (Feed::Capture(feed), Ring::Capture(empty))
         }
     };
-    (feed, Line::new(Arc::clone(meter), ring, pace, params))
+    let line = Line::new(Arc::clone(meter), ring, pace, params);
+    (feed, line.holding(wish.on_cork == OnCork::Hold))
 }
 
 /// What happens in each cycle, in the library's real-time thread. Nothing else is listened to here: the

@@ -163,6 +163,57 @@ fn a_stream_that_stands_is_told_of_or_found_out_and_then_nothing_moves() {
     assert!(!bench.line.stands(due - 1) && bench.line.stands(due));
 }
 
+/// How many cycles of 480 frames are silent from now on, at most 100; then one has sound.
+fn silent_cycles(bench: &mut Bench<Playback>, next: u16) -> usize {
+    for cycle in 0..100 {
+        let position = bench.fill();
+        let sound = bench.take(480);
+        if sound[0] != 0 {
+            assert_eq!(sound[0], next);
+            assert!(!bench.line.stands(bench.now));
+            return cycle;
+        }
+        assert!(bench.line.stands(bench.now) && position < u64::from(next) + 480);
+    }
+    100
+}
+
+#[test]
+fn a_stream_that_holds_goes_on_when_the_graph_has_settled() {
+    let mut bench = playback();
+    bench.line = bench.line.holding(true);
+    bench.meter.set_status(Status::Streaming);
+    bench.line.start(bench.now);
+    bench.take(480);
+    bench.fill();
+    assert!(!bench.line.stands(bench.now));
+    assert_eq!(bench.take(480)[479], 480, "a stream that starts does not wait");
+    for told in [true, false] {
+        let next = bench.line.halt() as u16 + 1;
+        bench.line.start(bench.now);
+        assert_eq!(silent_cycles(&mut bench, next), 0, "a stream that starts anew");
+        if told {
+            bench.meter.set_status(Status::Paused);
+            assert!(bench.line.stands(bench.now));
+            assert_eq!(bench.take(480), [0; 480], "a cycle that was on its way");
+            assert!(bench.line.stands(bench.now));
+        }
+        bench.now += 5000 * MILLISECOND;
+        bench.meter.set_status(Status::Streaming);
+        assert!(bench.line.stands(bench.now));
+        // The cycle that ends the wait is 300 ms after the first: 10 ms each.
+        assert_eq!(silent_cycles(&mut bench, next + 480), 30);
+        assert_eq!(bench.line.starve(bench.now), 0, "nothing was missing");
+    }
+    // Whoever starts anew while the graph settles does not wait for that.
+    bench.now += 5000 * MILLISECOND;
+    assert!(bench.line.stands(bench.now));
+    let next = bench.line.halt() as u16 + 1;
+    bench.line.start(bench.now);
+    bench.take(480);
+    assert_eq!(silent_cycles(&mut bench, next), 0);
+}
+
 #[test]
 fn a_stream_that_did_without_the_graph_is_told_when_it_is_back() {
     let mut bench = playback();
