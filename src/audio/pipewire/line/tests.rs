@@ -187,11 +187,19 @@ fn a_stream_that_holds_goes_on_when_the_graph_has_settled() {
     bench.take(480);
     bench.fill();
     assert!(!bench.line.stands(bench.now));
-    assert_eq!(bench.take(480)[479], 480, "a stream that starts does not wait");
+    assert_eq!(
+        bench.take(480)[479],
+        480,
+        "a stream that starts does not wait"
+    );
     for told in [true, false] {
         let next = bench.line.halt() as u16 + 1;
         bench.line.start(bench.now);
-        assert_eq!(silent_cycles(&mut bench, next), 0, "a stream that starts anew");
+        assert_eq!(
+            silent_cycles(&mut bench, next),
+            0,
+            "a stream that starts anew"
+        );
         if told {
             bench.meter.set_status(Status::Paused);
             assert!(bench.line.stands(bench.now));
