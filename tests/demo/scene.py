@@ -99,11 +99,13 @@ class Scene:
         return dataclasses.replace(take, frames=len(self.sounds[take.card]) - take.skip)
 
     def _resumed(self, take, after):
-        """The whole of a take that was found in its middle: it begins behind frame `after`."""
+        """The whole of a take that was found in its middle, or a little before it is heard: it begins behind
+        frame `after`."""
         start = max(after, take.at - take.skip)
         whole = Take(take.card, start, take.skip - (take.at - start), len(self.mix) - start)
         sound = self.placed(whole)
-        wrong = np.flatnonzero(np.abs(self.mix[start : take.at] - sound[start : take.at]) > CLOSE)
+        heard = slice(start, take.at + RATE)
+        wrong = np.flatnonzero(np.abs(self.mix[heard] - sound[heard]) > CLOSE)
         late = int(wrong[-1]) + 1 if len(wrong) else 0
         return Take(take.card, start + late, whole.skip + late, whole.frames - late)
 
