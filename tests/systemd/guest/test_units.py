@@ -164,6 +164,21 @@ def test_a_mistake_in_a_card_file_is_told_and_can_be_put_right():
     systemctl("stop", "virtio-loopback@broken")
 
 
+def state_of_card(name):
+    """What the doctor finds of a card's state."""
+    findings = json.loads(run("virtio-loopback", "doctor", "--json", check=False).stdout)
+    return next(finding for finding in findings if finding.get("card") == name and finding["check"] == "state")
+
+
+def test_the_doctor_gives_the_command_that_starts_a_card():
+    systemctl("stop", "virtio-loopback@navigation")
+    finding = state_of_card("navigation")
+    assert finding["verdict"] == "warn" and finding["as_root"], finding
+    run("sh", "-c", finding["mend"])
+    assert state_of_card("navigation")["verdict"] == "ok"
+    plays("navigation", FAR_END["navigation"])
+
+
 @pytest.mark.parametrize("card", ["music", "navigation"])
 def test_logs_are_in_the_journal_under_the_units(card):
     adapter = journal("-u", f"virtio-loopback@{card}.service", "-o", "cat")
