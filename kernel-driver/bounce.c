@@ -333,8 +333,8 @@ void vl_bounce_sync(struct vl_device *vl, dma_addr_t addr, size_t size,
 }
 
 /*
- * The queues are gone, and with them every mapping made for them. Drivers do
- * not unmap the buffers that were in a queue when they deleted it.
+ * The queues go, and with them every mapping made for them. Drivers do not
+ * unmap the buffers that were in a queue when they deleted it.
  */
 void vl_bounce_release_all(struct vl_device *vl)
 {

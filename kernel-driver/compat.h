@@ -26,6 +26,9 @@
 /* virtio_config_ops has synchronize_cbs(), struct virtqueue has num_max. */
 #define VL_HAVE_SYNCHRONIZE_CBS	(LINUX_VERSION_CODE >= KERNEL_VERSION(6, 0, 0))
 
+/* virtio_ring knows what is in a queue without looking into its memory. */
+#define VL_HAVE_PRIVATE_DESCS	(LINUX_VERSION_CODE >= KERNEL_VERSION(5, 14, 0))
+
 /* Not yet in 5.10. */
 #ifndef VIRTIO_ID_SOUND
 #define VIRTIO_ID_SOUND	25

@@ -3,7 +3,9 @@
 #include <linux/bits.h>
 #include <linux/virtio.h>
 #include <linux/virtio_config.h>
+#include <linux/virtio_ids.h>
 #include <linux/virtio_ring.h>
+#include <uapi/linux/virtio_net.h>
 
 #include "compat.h"
 #include "loopback.h"
@@ -239,6 +241,19 @@ static struct virtqueue *vl_find_vq(struct vl_device *vl, u32 index,
 	return vq;
 }
 
+/*
+ * What a driver leaves in a queue that it deletes is its own, but for tables of
+ * indirect descriptors: those only virtio_ring can free. Nothing is copied back,
+ * for nothing is mapped any more. Older kernels look for the tables where the
+ * process can write, and lose them rather.
+ */
+static void vl_drop_unused(struct virtqueue *vq)
+{
+	if (VL_HAVE_PRIVATE_DESCS)
+		while (virtqueue_detach_unused_buf(vq))
+			;
+}
+
 static void vl_del_vqs(struct virtio_device *vdev)
 {
 	struct vl_device *vl = vdev_to_vl(vdev);
@@ -254,6 +269,8 @@ static void vl_del_vqs(struct virtio_device *vdev)
 		vl_request_stop(vl);
 	/* After a reset there is none left; a failed probe may not reset. */
 	vl_queue_detach_all(vl);
+	vl_bounce_release_all(vl);
+	vl_zero_copy_release_all(vl);
 	list_for_each_entry_safe(vq, next, &vdev->vqs, list) {
 		struct vl_queue *queue = vq->priv;
 
@@ -261,10 +278,9 @@ static void vl_del_vqs(struct virtio_device *vdev)
 		spin_lock(&vl->lock);
 		queue->size = 0;
 		spin_unlock(&vl->lock);
+		vl_drop_unused(vq);
 		vring_del_virtqueue(vq);
 	}
-	vl_bounce_release_all(vl);
-	vl_zero_copy_release_all(vl);
 }
 
 #if VL_HAVE_VIRTQUEUE_INFO
@@ -341,9 +357,23 @@ static void vl_vdev_release(struct device *dev)
 	put_device(&vl->dev);
 }
 
+/*
+ * virtio_net asks for statistics by the queue of commands, whether it has found
+ * one or not, and the kernel stops at that.
+ */
+#define VL_NET_F_DEVICE_STATS	50
+
+static u64 vl_features_sensible(u32 device_id, u64 features)
+{
+	if (device_id == VIRTIO_ID_NET &&
+	    !(features & BIT_ULL(VIRTIO_NET_F_CTRL_VQ)))
+		features &= ~BIT_ULL(VL_NET_F_DEVICE_STATS);
+	return (features & VL_FEATURES) | VL_FORCED_FEATURES;
+}
+
 void vl_transport_init(struct vl_device *vl)
 {
-	vl->features = (vl->features & VL_FEATURES) | VL_FORCED_FEATURES;
+	vl->features = vl_features_sensible(vl->device_id, vl->features);
 	vl->vdev.config = &vl_config_ops;
 	vl->vdev.id.device = vl->device_id;
 	vl->vdev.id.vendor = vl->vendor_id;

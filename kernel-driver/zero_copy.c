@@ -279,7 +279,7 @@ static void vl_zero_copy_evict_work(struct work_struct *work)
 	up_write(&vl->memory.sem);
 }
 
-/* The queues are gone, and with them whatever was mapped for them. */
+/* The queues go, and with them whatever was mapped for them. */
 void vl_zero_copy_release_all(struct vl_device *vl)
 {
 	struct vl_zero_copy *zc = &vl->zero_copy;

@@ -6,6 +6,7 @@
 
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -57,6 +58,18 @@ def ours(report):
     return "KCSAN" not in report.splitlines()[0] or "[virtio_loopback]" in report
 
 
+def fuzz(program, seconds, seed, options):
+    """Returns the exit status. A signal whose frame was made to fail kills the program: then another goes on."""
+    end = time.monotonic() + seconds
+    while (left := round(end - time.monotonic())) > 0:
+        command = [program, "--seed", str(seed), "--threads", "4", "--seconds", str(left), *options]
+        status = subprocess.run(command, check=False).returncode
+        if status != -signal.SIGSEGV or "--inject" not in options:
+            return status
+        seed += 1000
+    return 0
+
+
 def main():
     module, program, log_file, seconds, seed, *options = sys.argv[1:]
     subprocess.run(["modprobe", "-a", *DRIVERS], check=True)
@@ -65,10 +78,14 @@ def main():
         subprocess.run(["mount", "-t", "debugfs", "none", str(DEBUG)], check=False)
     if "--inject" in options:
         inject()
-    command = [program, "--seed", seed, "--threads", "4", "--seconds", seconds, *options]
-    status = subprocess.run(command, check=False).returncode
-    text = subprocess.run(["dmesg"], check=True, capture_output=True, text=True).stdout + leaks()
-    pathlib.Path(log_file).write_text(text)
+    # As it comes: the kernel keeps the end alone.
+    with open(log_file, "w") as log, subprocess.Popen(["dmesg", "--follow"], stdout=log) as follower:
+        status = fuzz(program, int(seconds), int(seed), options)
+        found_leaks = leaks()
+        follower.terminate()
+    with open(log_file, "a") as log:
+        log.write(found_leaks)
+    text = pathlib.Path(log_file).read_text(errors="replace")
     found = [report for report in reports(text) if ours(report)]
     for report in found[:5]:
         print(report, end="\n\n")
