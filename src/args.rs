@@ -77,6 +77,12 @@ pub struct Args {
     #[arg(long)]
     pub socket_activation: bool,
 
+    /// Serve in a second process, and replace that at once where a signal ends it: whoever plays hears a
+    /// hole of some milliseconds, and a service manager need not start the program again, which takes
+    /// longer than ALSA waits.
+    #[arg(long, conflicts_with_all = ["fd", "check"])]
+    pub respawn: bool,
+
     /// Listen here for commands of the user who runs this program, while the card is served: what
     /// `vhost-user-sound tell` says, or one JSON object a line. See COMMANDS in the manual page.
     #[arg(

@@ -35,6 +35,7 @@ mod process;
 mod realtime;
 mod record;
 mod report;
+mod respawn;
 mod ring;
 mod role;
 mod run;
@@ -69,13 +70,13 @@ fn main() -> ExitCode {
         .filter_module("virtio_queue", LevelFilter::Off)
         .parse_default_env()
         .init();
-    let result: Result<(), Box<dyn Error>> = match &args.command {
-        Some(args::Command::Tell(tell)) => command::client::tell(tell).map_err(Box::from),
-        Some(args::Command::Completions { shell }) => completions::print(*shell).map_err(Box::from),
+    let result: Result<ExitCode, Box<dyn Error>> = match &args.command {
+        Some(args::Command::Tell(tell)) => done(command::client::tell(tell)),
+        Some(args::Command::Completions { shell }) => done(completions::print(*shell)),
         None => run::run(&args).map_err(Box::from),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             match journal {
                 true => journal::write_error(&*error),
@@ -84,4 +85,8 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn done<E: Error + 'static>(result: Result<(), E>) -> Result<ExitCode, Box<dyn Error>> {
+    result.map(|()| ExitCode::SUCCESS).map_err(Box::from)
 }

@@ -11,9 +11,11 @@ mod socket;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use activation::ActivationError;
+use nix::errno::Errno;
 
 use crate::args::Args;
 use crate::audio::HostError;
@@ -26,6 +28,7 @@ use crate::description::{self, Description};
 use crate::device::{Device, DeviceError};
 use crate::process::{Priority, ProcessError};
 use crate::report;
+use crate::respawn::{self, Role};
 use crate::sandbox::{Needs, Sandbox};
 use crate::session::Offer;
 use crate::signals::Signals;
@@ -106,19 +109,22 @@ pub enum RunError {
         /// What to do about it.
         hint: &'static str,
     },
+    /// There is no process that could be replaced.
+    #[error("--respawn: the system gives no process to serve: {0}")]
+    Respawn(#[source] Errno),
     /// Signals or sockets cannot be waited for.
     #[error("cannot wait for {0}: {1}")]
     Wait(&'static str, #[source] io::Error),
 }
 
-/// Serves until a signal comes, or the inherited socket closes.
+/// Serves until a signal comes, or the inherited socket closes. Returns the exit status.
 ///
 /// # Errors
 /// Something that the user has to put right.
-pub fn run(args: &Args) -> Result<(), RunError> {
+pub fn run(args: &Args) -> Result<ExitCode, RunError> {
     if args.print_capabilities {
         println!("{{\n  \"type\": \"sound\",\n  \"features\": []\n}}");
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     // First of all: it has to come before anything is opened.
     let (way, handed_commands) = Way::of(args)?;
@@ -132,9 +138,17 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         return check(&mut sandbox, &description, args.json);
     }
     // Before there are threads, which would stay behind, or share the mask of the file's rights.
-    let priority = description.process.enter()?;
-    let (commands, _command_file) = command_socket(args, handed_commands)?;
+    let (commands, mut command_file) = command_socket(args, handed_commands)?;
     sandbox.confine();
+    if args.respawn {
+        hosts::prepare(&description);
+        if let Role::Guard(status) = respawn::split().map_err(RunError::Respawn)? {
+            return Ok(status);
+        }
+        // The guard's, and that of the next worker.
+        command_file.take().map(SocketFile::leave);
+    }
+    let priority = description.process.enter()?;
     let rights = sandbox.rights(priority);
     let audio = AudioThread::start(priority, rights).map_err(DeviceError::Setup)?;
     rights.drop_others();
@@ -170,7 +184,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     drop(device);
     // The audio thread is gone, so the log ends.
     let _ = logger.join();
-    result
+    result.map(|()| ExitCode::SUCCESS)
 }
 
 /// How frontends come.
@@ -275,7 +289,11 @@ fn sandbox(args: &Args, description: &Description) -> Sandbox {
 }
 
 /// Prints the card as it is in the sandbox.
-fn check(sandbox: &mut Sandbox, description: &Description, json: bool) -> Result<(), RunError> {
+fn check(
+    sandbox: &mut Sandbox,
+    description: &Description,
+    json: bool,
+) -> Result<ExitCode, RunError> {
     sandbox.confine();
     sandbox.rights(Priority::Ordinary).drop_others();
     let mut host = hosts::open(description)?;
@@ -284,5 +302,5 @@ fn check(sandbox: &mut Sandbox, description: &Description, json: bool) -> Result
         true => println!("{}", check::card_json(description, &mut host, sandbox)),
         false => println!("{}{sandbox}", check::card(description, &mut host)),
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

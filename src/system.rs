@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! System calls that nobody else wraps safely: taking over descriptors that the parent process left
-//! open, and real-time scheduling. With `audio/mixer/control_device.rs` and `audio/alsa/kernel.rs`
+//! open, a second process, and real-time scheduling. With `audio/mixer/control_device.rs` and `audio/alsa/kernel.rs`
 //! the only files with unsafe code.
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -9,7 +9,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
+use nix::sys::signal::Signal;
 use nix::sys::socket::{SockType, getsockopt, sockopt};
+use nix::unistd::{ForkResult, Pid, getpid, getppid};
 
 /// The lowest descriptor that is none of the standard streams.
 const FIRST_FREE: RawFd = 3;
@@ -56,6 +58,27 @@ fn stream_socket(fd: RawFd) -> std::io::Result<OwnedFd> {
     // SAFETY: the descriptor is open (checked above), it was inherited (the caller has opened
     // nothing yet), and nothing else in this process knows its number, so this is its only owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Makes a copy of this process: returns its id here, and `None` in the copy, which ends with this process.
+/// To be called while there is one thread.
+///
+/// # Errors
+/// The system gives no process.
+pub fn fork() -> nix::Result<Option<Pid>> {
+    let parent = getpid();
+    // SAFETY: there is one thread (the caller's promise), so that nobody else holds a lock in the copy.
+    match unsafe { nix::unistd::fork()? } {
+        ForkResult::Parent { child } => Ok(Some(child)),
+        ForkResult::Child => {
+            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+            // It may have gone before that.
+            if getppid() != parent {
+                std::process::exit(1);
+            }
+            Ok(None)
+        }
+    }
 }
 
 /// The calling thread's scheduling policy, and whether threads that it starts are ordinary all the same.

@@ -53,6 +53,16 @@ pub fn open(description: &Description) -> Result<Routes, RunError> {
     Ok(routes)
 }
 
+/// Does beforehand what a copy of this process need not do again: alsa-lib reads its configuration, which takes
+/// longer than all else until a real card plays. To be called while there is one thread.
+pub fn prepare(description: &Description) {
+    #[cfg(feature = "alsa")]
+    if (description.streams.iter()).any(|stream| matches!(stream.host, StreamHost::Alsa(_))) {
+        // What is wrong with it is told where a PCM is opened.
+        let _ = alsa::config::update();
+    }
+}
+
 /// The files of a card.
 struct Files<'a> {
     streams: &'a [Stream],

@@ -14,6 +14,13 @@ use super::RunError;
 /// The socket's file, removed at the end.
 pub struct SocketFile(PathBuf);
 
+impl SocketFile {
+    /// Another process removes it.
+    pub fn leave(self) {
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.0) {

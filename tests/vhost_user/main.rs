@@ -53,6 +53,7 @@ mod playback;
 mod process;
 mod realtime;
 mod reattach;
+mod respawn;
 mod sandbox;
 mod several;
 mod signals;

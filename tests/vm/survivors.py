@@ -10,6 +10,13 @@ from card import Card
 from programs import Program, wait_until
 
 
+def child_of(program):
+    """The process that a program has started; None where there is none."""
+    with open(f"/proc/{program.pid}/task/{program.pid}/children") as file:
+        children = file.read().split()
+    return int(children[0]) if children else None
+
+
 class SupervisedCard(Card):
     """`virtio-loopback run -- vhost-user-sound`: the adapter starts the device process again."""
 
@@ -23,9 +30,7 @@ class SupervisedCard(Card):
 
     def device_pid(self):
         """None between two of them."""
-        with open(f"/proc/{self.adapter.pid}/task/{self.adapter.pid}/children") as file:
-            children = file.read().split()
-        return int(children[0]) if children else None
+        return child_of(self.adapter)
 
     def end_device(self, number):
         """Sends a signal to the device process; returns when another one serves the card."""
@@ -54,6 +59,24 @@ class SupervisedCard(Card):
         sound = programs.path_of("vhost-user-sound")
         reply = programs.run(sound, "tell", f"/run/virtio-loopback/{self.name}.commands", "status", "--json")
         return json.loads(reply.stdout)
+
+
+class RespawnedCard(Card):
+    """`vhost-user-sound --respawn`: a guard starts the device process again."""
+
+    def __init__(self, name, *host):
+        super().__init__(name, "--respawn", *host)
+
+    def device_pid(self):
+        """None between two of them."""
+        return child_of(self.device)
+
+    def end_device(self, number):
+        """Sends a signal to the device process; returns when another one serves the card."""
+        before = self.device_pid()
+        os.kill(before, number)
+        wait_until(lambda: self.device_pid() not in (None, before), "another device process")
+        wait_until(self.ready, "the card to be served again")
 
 
 class ServedCard(Card):

@@ -13,11 +13,13 @@ import pytest
 import sounds
 from programs import wait_until
 from sounds import Layout
-from survivors import ServedCard, SupervisedCard
+from survivors import RespawnedCard, ServedCard, SupervisedCard
 
 # 100 ms, after which ALSA gives up on a stream. It is some 48 ms, most of which is the start of a process
 # on a machine of 10^9 instructions a second; each run's figures are in junit.xml.
 LONGEST = 4800
+# 50 ms, of a device process that has a guard.
+LONGEST_OF_A_GUARD = 2400
 # snd-aloop's pointer moves in steps of so many frames: what is measured may be one longer than what was.
 TICK = 192
 PERIOD, BUFFER = 480, 3840
@@ -42,13 +44,13 @@ def sound():
     return sounds.noise(Layout(), 4 * 48000)
 
 
-def check(found, sound, times=1):
+def check(found, sound, times=1, longest=LONGEST):
     """The whole sound but for so many short holes; nothing of it twice, or in another order."""
     assert found[0].start == 0 and found[-1].end == sound.frames, found
     gaps = holes.holes(found)
     assert len(gaps) == times, found
     for gap in gaps:
-        assert 0 <= gap.missing <= gap.length <= LONGEST + TICK, gaps
+        assert gap.length <= longest + TICK and 0 <= gap.missing <= gap.length + TICK, gaps
     return gaps
 
 
@@ -66,6 +68,26 @@ def test_it_dies_while_playing(supervised, real, sound, record_property, number)
     assert "restarts so far: 1" in supervised.adapter.output()
     assert supervised.told()["streams"][0]["gaps"] == 1
     assert "1 xruns" in programs.run(programs.path_of("virtio-loopback"), "status", supervised.name).stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGSTOP])
+def test_a_guard_replaces_it_while_it_plays_and_captures(make_card, real, sound, record_property, number):
+    """Without the start of a program, the hole is half as long."""
+    host = ["--host", "alsa", "--playback-device", real.device, "--capture-device", real.device]
+    card = make_card("music", *host, kind=RespawnedCard)
+    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
+    own = alsa_tools.Recorder(card.pcm, sound.layout, period=PERIOD, buffer=BUFFER)
+    player = alsa_tools.Player(card.pcm, sound, period=PERIOD, buffer=BUFFER)
+    for _ in range(2):
+        recorder.wait_for(recorder.frames() + 48000)
+        card.end_device(number)
+    player.finish()
+    own.finish()
+    found = holes.pieces(sound, recorder.finish(), recorder.buffer)
+    record_property("holes", str(holes.holes(found)))
+    check(found, sound, times=2, longest=LONGEST_OF_A_GUARD)
+    assert card.device.output().count("another one takes its place") == 2
+    assert card.counter("restarts") == 2
 
 
 @pytest.mark.kernel_may_say(".")

@@ -51,9 +51,23 @@ def device_unit(card):
     return f"vhost-user-sound@{card}.service"
 
 
+def guard_process(card):
+    """Process id of the guard of a card's sound device, which is the unit's main process."""
+    return wait_until(lambda: int(show(device_unit(card), "MainPID")), f"the guard of {card}")
+
+
 def device_process(card):
     """Process id of the sound device of a card, which runs."""
-    return wait_until(lambda: int(show(device_unit(card), "MainPID")), f"the device process of {card}")
+
+    def worker():
+        guard = guard_process(card)
+        try:
+            children = pathlib.Path(f"/proc/{guard}/task/{guard}/children").read_text().split()
+        except FileNotFoundError:
+            return None  # it has just ended
+        return int(children[0]) if children else None
+
+    return wait_until(worker, f"the device process of {card}")
 
 
 def adapter_process(card):

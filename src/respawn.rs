@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `--respawn`: a guard process, which does nothing but wait, and a worker, which serves. A worker that dies is
+//! replaced by another copy of the guard.
+//!
+//! What takes long at the start of a program has happened in the guard already: the libraries are loaded, the card
+//! file is read, a service manager has set up its sandbox. So whoever plays hears a hole that is a small part of
+//! the one which a service manager would make.
+
+use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::system;
+
+/// A life shorter than that is short.
+const SHORT: Duration = Duration::from_secs(1);
+/// After more short lives in a row, there is a pause before the next: who dies at once takes no CPU.
+const MOST_SHORT: u32 = 3;
+/// See [`MOST_SHORT`].
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What a process is, after [`split`].
+pub enum Role {
+    /// It serves.
+    Worker,
+    /// The workers have ended for good; it is to end with this status.
+    Guard(ExitCode),
+}
+
+/// How a worker has ended.
+enum End {
+    Exited(i32),
+    Killed(Signal),
+}
+
+/// Returns in each worker when that starts, and in the guard when the last one has ended: by itself, with its
+/// status, or since the guard was told to end (SIGTERM, SIGINT). To be called while there is one thread.
+///
+/// # Errors
+/// The system gives no process.
+pub fn split() -> nix::Result<Role> {
+    let signals = SigSet::from_iter([Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT]);
+    signals.thread_block()?;
+    let (mut ending, mut short) = (false, 0);
+    loop {
+        let start = Instant::now();
+        let Some(worker) = system::fork()? else {
+            signals.thread_unblock()?;
+            return Ok(Role::Worker);
+        };
+        match watch(worker, &signals, &mut ending)? {
+            End::Exited(status) => {
+                let status = u8::try_from(status).unwrap_or(u8::MAX);
+                return Ok(Role::Guard(ExitCode::from(status)));
+            }
+            End::Killed(_) if ending => return Ok(Role::Guard(ExitCode::SUCCESS)),
+            End::Killed(signal) => {
+                log::warn!(
+                    "process {worker}, which served, was ended by {signal}; another one takes its place"
+                );
+            }
+        }
+        short = if start.elapsed() < SHORT {
+            short + 1
+        } else {
+            0
+        };
+        if short > MOST_SHORT {
+            sleep(PAUSE);
+        }
+    }
+}
+
+/// Waits for the end of a worker, and tells it to end when this process is told.
+fn watch(worker: Pid, signals: &SigSet, ending: &mut bool) -> nix::Result<End> {
+    let look = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
+    loop {
+        match waitpid(worker, Some(look))? {
+            WaitStatus::Exited(_, status) => return Ok(End::Exited(status)),
+            WaitStatus::Signaled(_, signal, _) => return Ok(End::Killed(signal)),
+            // Whoever plays cannot wait until somebody lets it go on.
+            WaitStatus::Stopped(_, Signal::SIGSTOP) => send(worker, Signal::SIGKILL)?,
+            WaitStatus::StillAlive => match signals.wait()? {
+                Signal::SIGCHLD => {}
+                signal => {
+                    *ending = true;
+                    send(worker, signal)?;
+                }
+            },
+            _ => {}
+        }
+    }
+}
+
+/// Sends a signal to a worker, which may have ended.
+fn send(worker: Pid, signal: Signal) -> nix::Result<()> {
+    match kill(worker, signal) {
+        Err(Errno::ESRCH) => Ok(()),
+        result => result,
+    }
+}
