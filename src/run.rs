@@ -146,7 +146,9 @@ pub fn run(args: &Args) -> Result<ExitCode, RunError> {
             return Ok(status);
         }
         // The guard's, and that of the next worker.
-        command_file.take().map(SocketFile::leave);
+        if let Some(file) = command_file.take() {
+            file.leave();
+        }
     }
     let priority = description.process.enter()?;
     let rights = sandbox.rights(priority);

@@ -56,9 +56,10 @@ pub fn open(description: &Description) -> Result<Routes, RunError> {
 /// Does beforehand what a copy of this process need not do again: alsa-lib reads its configuration, which takes
 /// longer than all else until a real card plays. To be called while there is one thread.
 pub fn prepare(description: &Description) {
-    #[cfg(feature = "alsa")]
-    if (description.streams.iter()).any(|stream| matches!(stream.host, StreamHost::Alsa(_))) {
+    let is_alsa = |stream: &Stream| matches!(stream.host, StreamHost::Alsa(_));
+    if description.streams.iter().any(is_alsa) {
         // What is wrong with it is told where a PCM is opened.
+        #[cfg(feature = "alsa")]
         let _ = alsa::config::update();
     }
 }
