@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 HARNESS := tests/harness
-KERNELS := 5.10 6.1 6.12 7.2
+KERNELS := 5.10 6.1 6.12 6.12-rt 7.2
 # The kernel to build the driver for: a label from KERNELS.
 KERNEL ?= 6.12
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
@@ -22,7 +22,7 @@ help: ## list these targets
 setup: ## install what building and testing need (done by the others by themselves)
 	@$(HARNESS)/setup test
 
-build: ## build the two programs, their man pages and completions, and the driver for KERNEL (5.10, 6.1, 6.12 or 7.2)
+build: ## build the two programs, their man pages and completions, and the driver for KERNEL (5.10, 6.1, 6.12, 6.12-rt or 7.2)
 	@$(HARNESS)/setup build
 	@$(MAKE) --no-print-directory programs man completions modules
 
@@ -65,7 +65,7 @@ soak: ## four cards play and record while KILLS (1000) processes of theirs are k
 		--module build/6.12/virtio_loopback.ko --binaries $(PROGRAM_DIR) --report build/soak --time-limit 86400 \
 		-- -s tests/vm/test_soak.py
 
-test: ## everything: linters, unit tests, the driver on four kernels, tests in a virtual machine
+test: ## everything: linters, unit tests, the driver on five kernels, tests in a virtual machine
 	@$(HARNESS)/setup test
 	@$(HARNESS)/checks all $(if $(ONLY),--only "$(ONLY)")
 
@@ -73,7 +73,7 @@ test-debug-kernels: ## the fuzzer in kernels built to watch themselves, FUZZ_SEC
 	@$(HARNESS)/setup test
 	@$(HARNESS)/checks debug $(if $(ONLY),--only "$(ONLY)")
 
-test-kernels: ## the core tests in virtual machines with kernels 6.1 and 7.2
+test-kernels: ## the core tests in virtual machines with kernels 6.1, 6.12 with PREEMPT_RT, and 7.2
 	@$(HARNESS)/setup test
 	@$(HARNESS)/checks kernels $(if $(ONLY),--only "$(ONLY)")
 

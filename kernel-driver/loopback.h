@@ -175,8 +175,8 @@ struct vl_device {
 
 	/* The task that removes the driver, while nothing may be asked. */
 	struct task_struct *unbinding;
-	/* A driver is being bound; when, in jiffies, it last asked something. */
-	bool probing;
+	/* The task that binds a driver; when, in jiffies, that last asked. */
+	struct task_struct *probing;
 	unsigned long asked;
 	struct notifier_block unbind_block;
 

@@ -34,8 +34,11 @@ bool vl_unbind_refuses(struct vl_device *vl)
 {
 	struct task_struct *task = READ_ONCE(vl->unbinding);
 
-	/* A probe asks one thing after the other. */
-	if (unlikely(READ_ONCE(vl->probing)))
+	/*
+	 * A probe asks one thing after the other. What its callbacks map, for
+	 * events that a process floods the driver with, is no question.
+	 */
+	if (unlikely(READ_ONCE(vl->probing) == current) && in_task())
 		WRITE_ONCE(vl->asked, jiffies);
 	if (likely(!task))
 		return false;
@@ -113,11 +116,11 @@ static int vl_unbind_notify(struct notifier_block *block, unsigned long event,
 	switch (event) {
 	case BUS_NOTIFY_BIND_DRIVER:
 		WRITE_ONCE(vl->asked, jiffies);
-		WRITE_ONCE(vl->probing, true);
+		WRITE_ONCE(vl->probing, current);
 		break;
 	case BUS_NOTIFY_BOUND_DRIVER:
 	case BUS_NOTIFY_DRIVER_NOT_BOUND:
-		WRITE_ONCE(vl->probing, false);
+		WRITE_ONCE(vl->probing, NULL);
 		break;
 	case BUS_NOTIFY_UNBIND_DRIVER:
 		vl_unbind_begin(vl);

@@ -269,14 +269,20 @@ def test_a_sound_device_that_answers_nonsense(reply):
         backend.stop()
 
 
+@pytest.mark.parametrize("events", [0, 20])
 @pytest.mark.parametrize("seconds, heard", [(0.5, True), (0.95, False)])
-def test_an_answer_that_may_come_when_the_probe_has_given_up(seconds, heard):
+def test_an_answer_that_may_come_when_the_probe_has_given_up(seconds, heard, events):
     """virtio_snd waits for a second. It frees the message that it gives up some time before it deletes its
-    queues; an answer in between would be for memory that belongs to others, so late ones are not heard."""
+    queues; an answer in between would be for memory that belongs to others, so late ones are not heard, however
+    many events the driver hears of meanwhile."""
 
     def handle(index, queue, chain):
         if index == CONTROLQ:
-            time.sleep(seconds)
+            for _ in range(events):
+                time.sleep(seconds / events)
+                queue.others[EVENTQ].push(queue.others[EVENTQ].wait(), 0)
+            if not events:
+                time.sleep(seconds)
             queue.write(chain, struct.pack("<I", SND_OK) + bytes(JACK_INFO))
 
     handle.leaves = (EVENTQ,)
