@@ -101,11 +101,16 @@ class GraphRecorder(Program):
 
 
 class GraphPlayer(Program):
-    """Plays a sound to `node`, over and over."""
+    """Plays a sound to `node`, once. A second of silence goes before it, in which the channels are linked
+    one after another. All of it is to be whole cycles of the graph: the last, if it is short, comes late."""
+
+    SILENT_FRAMES = 48 * 1024
 
     def __init__(self, server, node, sound):
         self._file = tempfile.NamedTemporaryFile(suffix=".wav")
-        write_wav(self._file.name, to_floats(sound), sound.layout)
+        layout = sound.layout
+        silence = array.array("f", bytes(4 * layout.channels * self.SILENT_FRAMES))
+        write_wav(self._file.name, silence + to_floats(sound), layout)
         super().__init__(
             PW_CAT, "--playback", "--target", "0", "--latency", "1024",
             "-P", PROPERTIES.format("player"), self._file.name,

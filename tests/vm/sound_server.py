@@ -208,12 +208,14 @@ class SoundServer:
         return {name.rpartition("_")[2]: name for name in names if name.startswith(f"{node}:")}
 
     def pairs(self, output, input_):
-        """What is to be linked: both nodes' ports of one channel."""
+        """What is to be linked: both nodes' ports of one channel. None while a node still gets its ports,
+        which come one after another."""
         outputs, inputs = self.ports(output, "-o"), self.ports(input_, "-i")
-        return [(outputs[channel], inputs[channel]) for channel in outputs if channel in inputs]
+        return [(outputs[channel], inputs[channel]) for channel in outputs] if outputs.keys() == inputs.keys() else []
 
     def link(self, output, input_):
-        """Links two nodes as soon as their ports are there."""
+        """Links two nodes as soon as their ports are there: one channel after another, so the first has
+        sound before the last."""
         wait_until(lambda: self.pairs(output, input_), f"ports of {output} and {input_}")
         for pair in self.pairs(output, input_):
             programs.run("/usr/bin/pw-link", *pair)
