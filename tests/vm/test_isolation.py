@@ -5,7 +5,6 @@ The test takes the memory file out of the device process that serves a playing c
 reads every page of it, as that process could.
 """
 
-import ctypes
 import mmap
 import os
 import pathlib
@@ -16,12 +15,11 @@ import alsa_tools
 import pytest
 import sounds
 from programs import wait_until
+from reach import PAGE, memory_of, pages_with_content
 from real_card import RealCard
 from sounds import Layout
 
-PIDFD_GETFD = 438
 PIECE = 64
-PAGE = mmap.PAGESIZE
 MIB = 1 << 20
 # What memory is full of that others have used: nobody has this by chance.
 MARK = bytes.fromhex("9d1fe6b2075ac843")
@@ -31,33 +29,6 @@ ITS_OWN = re.compile(
     r"/run/.*/music\.inflight|"
     r"/virtio-loopback \(deleted\)"  # the memory of its card
 )
-
-
-def take_file(pid, number):
-    """A duplicate of another process's open file."""
-    process = os.pidfd_open(pid)
-    libc = ctypes.CDLL(None, use_errno=True)
-    taken = libc.syscall(PIDFD_GETFD, process, number, 0)
-    os.close(process)
-    if taken < 0:
-        raise OSError(ctypes.get_errno(), "pidfd_getfd")
-    return taken
-
-
-def memory_of(program, size):
-    """The memory file among the files of a device process: the one of the right size."""
-    for number in map(int, os.listdir(f"/proc/{program.pid}/fd")):
-        if os.stat(f"/proc/{program.pid}/fd/{number}").st_size == size:
-            file = take_file(program.pid, number)
-            memory = mmap.mmap(file, size, mmap.MAP_SHARED, mmap.PROT_READ)
-            os.close(file)
-            return memory
-    raise AssertionError(f"none of the files of {program} has {size} bytes")
-
-
-def pages_with_content(memory):
-    empty = bytes(PAGE)
-    return [page for at in range(0, len(memory), PAGE) if (page := memory[at : at + PAGE]) != empty]
 
 
 def pieces(data):

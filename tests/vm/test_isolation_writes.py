@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""Whatever a device process writes, through every file that it holds and at every offset, stays in its own
+card: before, during and after a stream, when the application has freed its buffers, and when the card is gone.
+"""
+
+import contextlib
+import fcntl
+import mmap
+import os
+import random
+
+import alsa_tools
+import pytest
+import sounds
+from neighbour import Neighbour
+from pcm import CAPTURE, Pcm
+from programs import wait_until
+from reach import PAGE, Reach, pin
+from real_card import RealCard
+from sounds import Layout
+
+PERIOD, BUFFER = 1024, 4096
+QUEUES, QUEUE_SIZE = 4, 1024
+# Descriptors and available ring, the driver's part of each queue.
+DRIVER_PAGES = QUEUES * -(-(16 * QUEUE_SIZE + 6 + 2 * QUEUE_SIZE) // PAGE)
+# The memory file, and the process's own note of what it is serving.
+OWN_FILES = ("/virtio-loopback (deleted)", "music.inflight")
+# virtio_snd, of a device whose answers are noise.
+pytestmark = pytest.mark.kernel_may_say(r"virtio_?snd|virtio\d+")
+
+
+class Canary:
+    """Memory of somebody else, taken while others give theirs back: the kernel hands out first what was
+    freed last."""
+
+    PAGES = 32 * 1024
+
+    def __init__(self):
+        self.page = random.Random(1).randbytes(PAGE)
+        self._memory = mmap.mmap(-1, self.PAGES * PAGE)
+        self._memory.madvise(mmap.MADV_NOHUGEPAGE)
+        self._block = self.page * 256
+        self._blocks = range(0, self.PAGES * PAGE, len(self._block))
+
+    def settle(self):
+        for at in self._blocks:
+            self._memory[at : at + len(self._block)] = self._block
+
+    def alive(self):
+        return all(self._memory[at : at + len(self._block)] == self._block for at in self._blocks)
+
+    def close(self):
+        self._memory.close()
+
+
+@pytest.fixture
+def reach_of():
+    """Gets hold of all that a device process can reach; lets go of it with the test."""
+    held = []
+
+    def take(program):
+        held.append(Reach(program))
+        return held[-1]
+
+    yield take
+    for reach in held:
+        reach.close()
+
+
+@contextlib.contextmanager
+def nothing_open(card):
+    yield
+
+
+@contextlib.contextmanager
+def playing_and_recording(card):
+    sound = sounds.noise(Layout(), 30 * 48000, seed=9)
+    recorder = alsa_tools.Recorder(card.pcm, Layout(), period=PERIOD, buffer=BUFFER)
+    player = alsa_tools.Player(card.pcm, sound, period=PERIOD, buffer=BUFFER)
+    # Both directions: two buffers' pages.
+    pages = 2 * BUFFER * Layout().frame_bytes // PAGE
+    wait_until(lambda: card.counter("zero_copy_pages") >= pages, "the pages of both sounds to be mapped")
+    yield
+    player.kill()
+    recorder.kill()
+
+
+@contextlib.contextmanager
+def stopped_with_its_buffers(card):
+    with Pcm(card.pcm, PERIOD, BUFFER) as player, Pcm(card.pcm, PERIOD, BUFFER, direction=CAPTURE) as recorder:
+        recorder.start()
+        recorder.read(PERIOD)
+        recorder.drop()
+        player.write(sounds.noise(Layout(), 2 * BUFFER, seed=9).data)
+        player.drop()
+        yield
+
+
+# What the application does while the process gets hold of its files, and while it makes use of them.
+STAGES = {
+    "before a stream": (nothing_open, nothing_open),
+    "during one": (playing_and_recording, playing_and_recording),
+    "after one": (playing_and_recording, stopped_with_its_buffers),
+    "with the buffers freed": (playing_and_recording, nothing_open),
+    "with the card gone": (playing_and_recording, None),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_a_device_process_writes_stays_in_its_card(make_card, reach_of, stage):
+    before, now = STAGES[stage]
+    neighbour = Neighbour(make_card)
+    card = make_card("music", "--host", "null")
+    canary = Canary()
+    scribble = random.Random(2).randbytes(PAGE)
+    with before(card):
+        reach = reach_of(card.device)
+        assert all(name.endswith(OWN_FILES) for name in reach.mapped), reach.mapped
+        # Every page is in the page table of a process when the kernel takes it away.
+        reach.read()
+    if now is None:
+        card.destroy()
+
+    def attack():
+        canary.settle()
+        held = reach.read()
+        assert canary.page not in held, "a page of somebody else can be read"
+        taken, refused = reach.write(scribble)
+        assert reach.by_offset(scribble) == []
+        assert taken > 0
+        assert refused == (0 if now is None else DRIVER_PAGES)
+        assert canary.alive(), "a page of somebody else was written"
+
+    with now(card) if now else contextlib.nullcontext():
+        neighbour.play(meanwhile=attack)
+    assert canary.alive()
+    canary.close()
+    if now:
+        card.destroy()
+    plays_again(make_card)
+
+
+def plays_again(make_card):
+    """A card of the same name, made anew."""
+    real = RealCard("real0", 5)
+    card = make_card("music", "--host", "alsa", "--playback-device", real.device)
+    sound = sounds.noise(Layout(), 9600, seed=10)
+    recorder = alsa_tools.Recorder(real.far_end, Layout())
+    alsa_tools.play(card.pcm, sound, period=1200, buffer=4800)
+    result = recorder.compare(sound)
+    assert result.exact, str(result)
+
+
+def test_a_page_that_the_process_has_pinned_is_nobody_elses(make_card, reach_of):
+    """What vmsplice() has put in a pipe stays in reach, whatever is unmapped: the kernel does not use such a
+    page again before it is let go."""
+    card = make_card("music", "--host", "null")
+    canary = Canary()
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 256 * PAGE)
+    with playing_and_recording(card):
+        reach = reach_of(card.device)
+        memory = next(memory for name, memory in reach.mapped.items() if name.endswith(OWN_FILES[0]))
+        end = len(memory)
+        # The PCM pages are the last part, in a window of twice their number.
+        window = range(end - 2 * int(card.attribute("zero_copy_size")), end, PAGE)
+        pinned = [at for at in window if memory[at : at + PAGE] != bytes(PAGE)]
+        assert len(pinned) >= BUFFER * Layout().frame_bytes // PAGE
+        for at in pinned:
+            pin(writer, memory, at)
+    canary.settle()
+    card.destroy()
+    assert canary.page not in [os.read(reader, PAGE) for _ in pinned]
+    os.close(reader)
+    os.close(writer)
+    assert canary.alive()
+    canary.close()
