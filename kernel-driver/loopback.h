@@ -82,6 +82,9 @@ struct vl_queue {
 	poll_table call_poll;
 	struct irq_work call_irq;
 	struct work_struct call_work;
+	/* The worker that runs call_work now, and what it may still hand over. */
+	struct task_struct *caller;
+	unsigned int buffers_left;
 	bool call_hung_up;	/* the last user of call closed it */
 	atomic64_t calls;
 };

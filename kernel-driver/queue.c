@@ -45,14 +45,32 @@ bool vl_queue_notify(struct virtqueue *vq)
 /* Outside of an interrupt of ours 0; else 1 more than may still be mapped. */
 static DEFINE_PER_CPU(unsigned int, vl_buffers_left);
 
+/*
+ * What is left to the interrupt that is asking, and changed by it alone, or
+ * NULL outside of one. A worker shares its CPU, and is known by its task.
+ */
+static unsigned int *vl_call_buffers_left(struct vl_device *vl)
+{
+	u32 i;
+
+	if (!IS_ENABLED(CONFIG_PREEMPT_RT))
+		return this_cpu_read(vl_buffers_left) ?
+			       raw_cpu_ptr(&vl_buffers_left) : NULL;
+	for (i = 0; i < vl->queue_count; i++)
+		if (READ_ONCE(vl->queues[i].caller) == current)
+			return &vl->queues[i].buffers_left;
+	return NULL;
+}
+
 /* Context: any that maps buffers. Whether this one is one too many. */
 bool vl_queue_floods(struct vl_device *vl)
 {
-	if (likely(!this_cpu_read(vl_buffers_left)))
+	unsigned int *left = vl_call_buffers_left(vl);
+
+	if (likely(!left))
 		return false;
-	/* The interrupt of this CPU, which only that changes. */
-	if (this_cpu_read(vl_buffers_left) > 1) {
-		this_cpu_dec(vl_buffers_left);
+	if (*left > 1) {
+		--*left;
 		return false;
 	}
 	dev_warn_ratelimited(&vl->dev,
@@ -78,10 +96,15 @@ static void vl_call_irq(struct irq_work *work)
 
 static void vl_call_work(struct work_struct *work)
 {
+	struct vl_queue *queue = container_of(work, struct vl_queue, call_work);
+
+	queue->buffers_left = VL_BUFFERS_A_CALL + 1;
+	WRITE_ONCE(queue->caller, current);
 	/* As in a threaded interrupt handler. */
 	local_bh_disable();
-	vl_queue_interrupt(container_of(work, struct vl_queue, call_work));
+	vl_queue_interrupt(queue);
 	local_bh_enable();
+	WRITE_ONCE(queue->caller, NULL);
 }
 
 /*
