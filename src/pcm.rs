@@ -2,8 +2,10 @@
 //! One stream in service: moves samples between its messages and its host, one copy each, and gives
 //! messages back when the host's position has passed them.
 
+mod batch;
 mod resume;
 
+use batch::Batch;
 use vm_memory::GuestMemoryMmap;
 
 use crate::audio::{Host, HostError, Nanos};
@@ -102,6 +104,8 @@ pub struct Pcm {
     pub meter: Meter,
     /// Its host has failed and is not back: something else keeps its time.
     pub away: bool,
+    /// What was given back just now.
+    batch: Batch,
     /// Since when it runs without holding a message.
     dry_since: Option<Nanos>,
     /// Sound had a hole, and nobody has been told.
@@ -126,6 +130,7 @@ impl Pcm {
             gain: Gain::new(info.channels_max),
             meter: Meter::new(),
             away: false,
+            batch: Batch::default(),
             dry_since: None,
             xrun: false,
             record: None,
@@ -207,8 +212,15 @@ impl Pcm {
         }
         self.note(host, progress.position, ring.serial() + 1, now);
         let latency_bytes = self.latency_bytes(progress.latency);
-        while let Some(message) = self.lane.finish(memory, progress.position, latency_bytes) {
+        while let (Some(params), Some(bytes)) = (self.params, self.lane.front_bytes()) {
+            if self.front_open_from() > now {
+                break;
+            }
+            let Some(message) = self.lane.finish(memory, progress.position, latency_bytes) else {
+                break;
+            };
             ring.give_back(memory, message.head, message.written);
+            self.batch.add(&params, bytes, now);
         }
         self.dry_since = if self.lane.held() > 0 {
             None
@@ -240,11 +252,19 @@ impl Pcm {
         let next = match end {
             Some(end) => {
                 host.expect(self.id, end);
-                Some(host.when(self.id, end, now))
+                Some(host.when(self.id, end, now).max(self.front_open_from()))
             }
             None => self.next_look(now),
         };
         next.into_iter().chain(host.upkeep(self.id, now)).min()
+    }
+
+    /// When the oldest message may be given back, if it is through.
+    fn front_open_from(&self) -> Nanos {
+        match (&self.params, self.lane.front_bytes()) {
+            (Some(params), Some(bytes)) => self.batch.open_from(params, bytes),
+            _ => 0,
+        }
     }
 
     /// A driver that is a little late is waited for by looking at its ring: it sends no kick while

@@ -124,6 +124,11 @@ impl Lane {
         bytes / u64::from(self.frame_bytes)
     }
 
+    /// Bytes of samples of the oldest message.
+    pub fn front_bytes(&self) -> Option<u32> {
+        self.messages.front().map(|message| message.bytes)
+    }
+
     /// The position at which the oldest message ends, if the next frame is copied at `cursor`.
     pub fn front_end(&self, cursor: u64) -> Option<u64> {
         let front = self.messages.front()?;

@@ -453,10 +453,58 @@ fn one_interrupt_for_all_messages_of_a_wake_up() {
         bench.play(1);
     }
     assert_eq!(bench.request(&[0x104, 0]), OK);
-    bench.at(55);
-    assert_eq!((bench.calls(QUEUE_TX), bench.used(QUEUE_TX).len()), (1, 5));
-    bench.at(56);
+    bench.at(35);
+    assert_eq!((bench.calls(QUEUE_TX), bench.used(QUEUE_TX).len()), (1, 3));
+    bench.at(36);
     assert_eq!(bench.calls(QUEUE_TX), 0);
+}
+
+#[test]
+fn a_driver_is_not_given_back_its_whole_buffer_before_it_could_look() {
+    let mut bench = Bench::new();
+    for (stream, queue) in [(0, QUEUE_TX), (1, QUEUE_RX)] {
+        bench.prepare(stream);
+        for _ in 0..4 {
+            match queue {
+                QUEUE_TX => bench.play(1).0,
+                _ => bench.capture().0,
+            };
+        }
+    }
+    assert_eq!(bench.request(&[0x104, 0]), OK);
+    assert_eq!(bench.request(&[0x104, 1]), OK);
+    // Late by more than a buffer.
+    bench.at(70);
+    for queue in [QUEUE_TX, QUEUE_RX] {
+        assert_eq!(bench.used(queue).len(), 3);
+    }
+    assert_eq!(bench.deadline(), Some(80), "later, but soon");
+    bench.at(79);
+    for queue in [QUEUE_TX, QUEUE_RX] {
+        assert_eq!(bench.used(queue).len(), 0);
+    }
+    bench.at(80);
+    for queue in [QUEUE_TX, QUEUE_RX] {
+        assert_eq!(bench.used(queue).len(), 1);
+    }
+}
+
+#[test]
+fn a_message_that_is_in_time_is_given_back_at_once_also_of_two_periods() {
+    let mut bench = Bench::new();
+    let format = u32::from_le_bytes([1, 5, 7, 0]);
+    let params = [0x101, 0, 2 * PERIOD, PERIOD, 0, format];
+    assert_eq!(bench.request(&params), OK);
+    assert_eq!(bench.request(&[0x102, 0]), OK);
+    bench.play(1);
+    bench.play(1);
+    assert_eq!(bench.request(&[0x104, 0]), OK);
+    // Half a period late, and then none.
+    for millis in [15, 20, 35, 40] {
+        bench.at(millis);
+        assert_eq!(bench.used(QUEUE_TX).len(), 1, "{millis} ms");
+        bench.play(1);
+    }
 }
 
 #[test]
