@@ -190,20 +190,20 @@ impl Run<'_> {
         let mut restarts = Restarts::new();
         while let Some(socket) = connect(path, self.signals, give_up)? {
             let since = Instant::now();
-            match self.serve(socket, None) {
-                Ok(Ending::BackendClosed) => {}
+            let why = match self.serve(socket, None) {
+                Ok(Ending::BackendClosed) => String::new(),
                 Ok(_) => return Ok(()),
                 // A device process that is just ending hangs up, too; its service manager has another.
                 Err(error)
                     if error.is_backend_closed()
                         && (self.has_device || begun.elapsed() < HANG_UPS) =>
                 {
-                    log::debug!("{error}");
+                    format!(": {error}")
                 }
                 Err(error) => return Err(error),
-            }
+            };
             let (name, path) = (&self.options.name, path.display());
-            log::warn!("the device process has gone; {name} waits for another one on {path}");
+            log::warn!("the device process has gone{why}; {name} waits for another one on {path}");
             self.readiness.unserved();
             if !self.pause(restarts.next(since.elapsed()))? {
                 break;
