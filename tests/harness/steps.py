@@ -17,7 +17,8 @@ CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / "
 VENV = CACHE / "venv" / "bin"
 CARGO = str(HARNESS / "cargo")
 PROGRAMS = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target") / "release"
-CARGO_DENY = "0.20.2"
+CARGO_DENY = ["cargo-deny", "0.20.2"]
+RUST_VMM = ["vhost-device-rng", "0.1.0"]  # a device that is not ours
 ADVISORY_SECONDS = 60  # how long its database may take to come
 
 DEBUG_KERNELS = ["6.12-debug", "6.12-kcsan"]  # `make test-debug-kernels` fuzzes in these
@@ -29,6 +30,7 @@ TEST_KERNELS = ["6.1", "6.12-rt", "7.2"]  # `make test-kernels` boots these
 VM_SECONDS = 2400
 FUZZER = "build the fuzzer of the control file"
 JUDGES = "get the kernel's own tests of sound cards"
+STRANGER = "get a device of rust-vmm"
 SOUND_SERVERS = "get PipeWire and WirePlumber, two versions"
 
 PYTEST_CLOSING = r"^(=+ .*\b(passed|failed|error|errors|skipped)\b.* =+|(FAILED|ERROR) \S+::.*)$"
@@ -130,6 +132,7 @@ def build_steps():
     yield Step(f"build the driver for {MAIN_KERNEL}", modules(MAIN_KERNEL), kinds=("all",))
     yield Step(FUZZER, [[str(HARNESS / "build-fuzzer")]], kinds=both)
     yield Step(JUDGES, [[str(HARNESS / "kernels"), "selftests", "6.12"]], kinds=("all",))
+    yield Step(STRANGER, [[str(HARNESS / "get-tool"), *RUST_VMM]], kinds=("all",))
     yield Step(SOUND_SERVERS, [[str(HARNESS / "sound-servers"), "0.5", "0.4"]], kinds=("all",))
 
 
@@ -296,7 +299,7 @@ def rust_steps():
                [[CARGO, "test", "--locked", "--workspace", "--all-features", "--no-fail-fast"]],
                closing=r"^( +Running | +Doc-tests |test result: |test .*FAILED$)", kinds=("all",), **cargo)
     tool = "rust: get cargo-deny (once)"
-    yield Step(tool, [[str(HARNESS / "get-cargo-deny"), CARGO_DENY]])
+    yield Step(tool, [[str(HARNESS / "get-tool"), *CARGO_DENY]])
     yield Step("rust: cargo deny licenses bans sources",
                [[CARGO, "deny", "--locked", "--all-features", "check", "licenses", "bans", "sources"]], needs=[tool])
     yield Step("rust: cargo deny advisories",
@@ -306,7 +309,7 @@ def rust_steps():
 def plan(what, only):
     """The steps for `what` whose names contain `only`, with the steps those need."""
     chosen = list(build_steps())
-    chosen.append(virtual_machine_step(MAIN_KERNEL, [], ("all",), JUDGES, SOUND_SERVERS))
+    chosen.append(virtual_machine_step(MAIN_KERNEL, [], ("all",), JUDGES, STRANGER, SOUND_SERVERS))
     chosen.append(overload_step())
     chosen += [fuzz_step(), qemu_step()]
     chosen += service_steps()

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""A device process that is not ours: rust-vmm's source of random numbers (vhost-device-rng), made for virtual
+machines, as its authors published it.
+"""
+
+import os
+import pathlib
+
+import programs
+from card import Card
+from programs import Program, wait_until
+
+PROGRAM = pathlib.Path(os.environ.get("VIRTIO_LOOPBACK_TOOLS", "/nonexistent"), "bin", "vhost-device-rng")
+RANDOM = pathlib.Path("/sys/class/misc/hw_random")
+
+
+class Dice(Card):
+    """vhost-device-rng, and the adapter that makes a source of random numbers of it."""
+
+    def start_device(self):
+        assert PROGRAM.exists(), "no device of rust-vmm: tests/harness/get-tool vhost-device-rng 0.1.0"
+        self.socket = programs.FOLDER / f"{self.name}.socket0"  # it adds the number
+        self.device = Program(PROGRAM, "--socket-path", str(self.socket)[:-1])
+        wait_until(lambda: self.socket.exists() or not self.device.running(), f"{self.name}: the device's socket")
+        assert self.device.running(), self.device.output()
+
+    def launch_adapter(self):
+        self.adapter = Program(
+            programs.path_of("virtio-loopback"), "run", "--name", self.name, "--device", "rng", "--socket", self.socket
+        )
+
+    def ready(self):
+        return self.state() == "live" and self.attribute("attached") == "1"
+
+
+def test_its_numbers_are_read(make_card):
+    """It does not acknowledge (REPLY_ACK), and it forgets a kick that comes before its queue is enabled."""
+    dice = make_card("dice", kind=Dice)
+    numbers = programs.FOLDER / "numbers"
+    for _ in range(5):
+        available = (RANDOM / "rng_available").read_text().split()
+        (RANDOM / "rng_current").write_text(next(name for name in available if name.startswith("virtio")))
+        programs.run("dd", "if=/dev/hwrng", f"of={numbers}", "bs=64", "count=100", "iflag=fullblock")
+        assert len(numbers.read_bytes()) == 6400
+        assert len(set(numbers.read_bytes())) == 256, "these are not random"
+        dice.destroy()
+        dice.start()
