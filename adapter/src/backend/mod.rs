@@ -173,9 +173,7 @@ impl Backend {
         queue: u32,
         size: u16,
     ) -> Result<Option<bool>, BackendError> {
-        let acknowledges =
-            |p: VhostUserProtocolFeatures| p.contains(VhostUserProtocolFeatures::REPLY_ACK);
-        if !self.protocol.is_some_and(acknowledges) {
+        if !self.acknowledges() {
             return Ok(None);
         }
         let step = Step::SetVringNum { queue, size };
@@ -295,7 +293,13 @@ impl Backend {
         }
         self.step(Step::SetVringEnable { queue }, |f| {
             f.set_vring_enable(index, true)
-        })
+        })?;
+        if !self.acknowledges() {
+            // It answers in order. One of rust-vmm forgets a kick that it gets before it has enabled
+            // the queue, and would wait for the next with the driver's buffer in its hands.
+            self.step(Step::GetFeatures, |f| f.get_features())?;
+        }
+        Ok(())
     }
 
     /// GET_VRING_BASE: the device process no longer touches the queue.
@@ -319,6 +323,12 @@ impl Backend {
         self.requests
             .as_ref()
             .is_some_and(RequestChannel::take_config_change)
+    }
+
+    /// Whether the device process answers each message (protocol feature REPLY_ACK).
+    fn acknowledges(&self) -> bool {
+        let common = self.protocol.unwrap_or(VhostUserProtocolFeatures::empty());
+        common.contains(VhostUserProtocolFeatures::REPLY_ACK)
     }
 
     fn step<T>(

@@ -212,6 +212,22 @@ fn messages_come_in_the_order_of_the_specification() {
 }
 
 #[test]
+fn no_kick_comes_before_a_queue_is_enabled_also_where_nothing_is_acknowledged() {
+    let script = Script {
+        protocol: 1, // MQ
+        ..Script::default()
+    };
+    let (socket, device) = ScriptedDevice::start(script);
+    let driver = FakeDriver::new(1);
+    let mut session = session(socket, &driver, "rng").unwrap();
+    driver.request(1, start_request(true));
+    session.handle_request().unwrap();
+    // The driver gets its eventfd behind this.
+    let codes = device.codes();
+    assert_eq!(codes[codes.len() - 2..], [SET_VRING_ENABLE, GET_FEATURES]);
+}
+
+#[test]
 fn a_device_process_without_protocol_features_is_served_too() {
     let script = Script {
         features: 1 << 32,
