@@ -358,16 +358,20 @@ static void vl_vdev_release(struct device *dev)
 }
 
 /*
- * virtio_net asks for statistics by the queue of commands, whether it has found
- * one or not, and the kernel stops at that.
+ * What virtio_net does not survive. It asks for statistics by the queue of
+ * commands, whether it has found one or not, and the kernel stops at that. And
+ * it stands in for another card by net_failover, which takes a lock before it
+ * has made it; no device of ours is there to be stood in for.
  */
 #define VL_NET_F_DEVICE_STATS	50
 
 static u64 vl_features_sensible(u32 device_id, u64 features)
 {
-	if (device_id == VIRTIO_ID_NET &&
-	    !(features & BIT_ULL(VIRTIO_NET_F_CTRL_VQ)))
-		features &= ~BIT_ULL(VL_NET_F_DEVICE_STATS);
+	if (device_id == VIRTIO_ID_NET) {
+		features &= ~BIT_ULL(VIRTIO_NET_F_STANDBY);
+		if (!(features & BIT_ULL(VIRTIO_NET_F_CTRL_VQ)))
+			features &= ~BIT_ULL(VL_NET_F_DEVICE_STATS);
+	}
 	return (features & VL_FEATURES) | VL_FORCED_FEATURES;
 }
 

@@ -12,6 +12,7 @@ from network import interface, keep, set_up
 
 MAC = b"\x02\x6c\x6f\x6f\x70\x01"
 NET_F_MAC, NET_F_STATUS, NET_F_DEVICE_STATS = 1 << 5, 1 << 16, 1 << 50
+NET_F_STANDBY = 1 << 62
 LINK_UP = 1
 
 
@@ -59,6 +60,16 @@ def test_statistics_without_a_queue_to_ask_for_them():
         create_net(control, more_features=NET_F_DEVICE_STATS)
         backend = Backend(control, keep)
         assert net_file(interface("net"), "address") == MAC.hex(":")
+        finish(control, "net", backend)
+
+
+def test_a_network_card_stands_in_for_no_other():
+    """net_failover takes a lock that it has not made."""
+    with Control() as control:
+        create_net(control, more_features=NET_F_STANDBY)
+        backend = Backend(control, keep)
+        assert net_file(interface("net"), "address") == MAC.hex(":")
+        assert not control.device().driver_features & NET_F_STANDBY
         finish(control, "net", backend)
 
 

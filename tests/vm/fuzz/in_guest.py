@@ -78,8 +78,8 @@ def main():
         subprocess.run(["mount", "-t", "debugfs", "none", str(DEBUG)], check=False)
     if "--inject" in options:
         inject()
-    # As it comes: the kernel keeps the end alone.
-    with open(log_file, "w") as log, subprocess.Popen(["dmesg", "--follow"], stdout=log) as follower:
+    # As it comes: the kernel keeps the end alone. Not how it started, which lockdep has its part in.
+    with open(log_file, "w") as log, subprocess.Popen(["dmesg", "--follow-new"], stdout=log) as follower:
         status = fuzz(program, int(seconds), int(seed), options)
         found_leaks = leaks()
         follower.terminate()
