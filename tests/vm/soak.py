@@ -16,7 +16,7 @@ from card import CLASS
 from programs import wait_until
 from real_card import RealCard
 from sounds import Layout, Sound
-from survivors import ServedCard, SupervisedCard
+from survivors import RespawnedCard, ServedCard, SupervisedCard
 from test_resources import kernel_kib
 
 LAYOUT = Layout()
@@ -38,12 +38,19 @@ FAULTS = {
         "adapter ended and started": lambda card: card.end_adapter(signal.SIGTERM),
         "both killed": lambda card: card.end_both(),
     },
+    RespawnedCard: {
+        "device process killed": lambda card: card.end_device(signal.SIGKILL),
+        "device process aborted": lambda card: card.end_device(signal.SIGABRT),
+        "device process stopped": lambda card: card.end_device(signal.SIGSTOP),
+        "adapter killed": lambda card: card.end_adapter(signal.SIGKILL),
+        "adapter ended and started": lambda card: card.end_adapter(signal.SIGTERM),
+    },
 }
 PLACES = [
     ("music", SupervisedCard, RealCard("real0", 0)),
     ("phone", SupervisedCard, RealCard("real1", 0)),
     ("navigation", ServedCard, RealCard("real0", 1)),
-    ("alerts", ServedCard, RealCard("real1", 1)),
+    ("alerts", RespawnedCard, RealCard("real1", 1)),
 ]
 
 
@@ -145,6 +152,9 @@ class Soak:
         used = {f"kernel's {kind}, KiB": kib for kind, kib in kinds.items()}
         for card, _ in self.cards:
             used[f"{card.name}: adapter's files"] = card.adapter.files()
+            used[f"{card.name}: adapter's memory, KiB"] = card.adapter.resident_kib()
+            if isinstance(card, RespawnedCard):
+                used[f"{card.name}: guard's memory, KiB"] = card.device.resident_kib()
             used[f"{card.name}: bounce slots, bytes"] = card.counter("bounce_used")
         used["devices"] = len(list(CLASS.iterdir()))
         return used

@@ -61,24 +61,6 @@ class SupervisedCard(Card):
         return json.loads(reply.stdout)
 
 
-class RespawnedCard(Card):
-    """`vhost-user-sound --respawn`: a guard starts the device process again."""
-
-    def __init__(self, name, *host):
-        super().__init__(name, "--respawn", *host)
-
-    def device_pid(self):
-        """None between two of them."""
-        return child_of(self.device)
-
-    def end_device(self, number):
-        """Sends a signal to the device process; returns when another one serves the card."""
-        before = self.device_pid()
-        os.kill(before, number)
-        wait_until(lambda: self.device_pid() not in (None, before), "another device process")
-        wait_until(self.ready, "the card to be served again")
-
-
 class ServedCard(Card):
     """Each process is a service of its own: this object is the service manager."""
 
@@ -103,3 +85,21 @@ class ServedCard(Card):
             program.kill()
             program.forget()
         self.start()
+
+
+class RespawnedCard(ServedCard):
+    """`vhost-user-sound --respawn`: a guard starts the device process again."""
+
+    def __init__(self, name, *host):
+        super().__init__(name, "--respawn", *host)
+
+    def device_pid(self):
+        """None between two of them."""
+        return child_of(self.device)
+
+    def end_device(self, number):
+        """Sends a signal to the device process; returns when another one serves the card."""
+        before = self.device_pid()
+        os.kill(before, number)
+        wait_until(lambda: self.device_pid() not in (None, before), "another device process")
+        wait_until(self.ready, "the card to be served again")
