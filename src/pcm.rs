@@ -252,7 +252,14 @@ impl Pcm {
         let next = match end {
             Some(end) => {
                 host.expect(self.id, end);
-                Some(host.when(self.id, end, now).max(self.front_open_from()))
+                let (due, open) = (host.when(self.id, end, now), self.front_open_from());
+                Some(if open > now {
+                    // A message that is through may be waiting: newer ones are late, and looked for.
+                    let look = now.saturating_add(self.look());
+                    open.min(if due > now { due } else { look })
+                } else {
+                    due
+                })
             }
             None => self.next_look(now),
         };
@@ -273,15 +280,20 @@ impl Pcm {
     /// never kicks, and is looked for now and then. A stream that stands is not looked for at all:
     /// START takes what has come before it.
     fn next_look(&self, now: Nanos) -> Option<Nanos> {
-        let period = self
-            .params
-            .map_or(0, |params| params.nanos(params.period_bytes));
         let wait = match (self.is_impatient(now), self.is_polled()) {
-            (false, _) => (period / 4).clamp(LOOK_MIN, LOOK_MAX),
+            (false, _) => self.look(),
             (true, true) => LOOK_IDLE,
             (true, false) => return None,
         };
         Some(now.saturating_add(wait))
+    }
+
+    /// How often late messages are looked for.
+    fn look(&self) -> Nanos {
+        let period = self
+            .params
+            .map_or(0, |params| params.nanos(params.period_bytes));
+        (period / 4).clamp(LOOK_MIN, LOOK_MAX)
     }
 
     /// Whether the running stream sees its next message only if the driver kicks for it.
