@@ -14,10 +14,14 @@ from foreign_card import ForeignCard
 MODULE = "virtio_loopback"
 DRIVER = pathlib.Path(__file__).parents[2] / "kernel-driver"
 RULES = sorted(DRIVER.glob("*-virtio-loopback.rules"))
+HUGE_PAGES = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
 OPTIONS = DRIVER / "virtio-loopback.modprobe.conf"
 
 
 def prepare():
+    if HUGE_PAGES.exists():
+        # One that comes meanwhile, such as the kernel's own of zeros, is no growth of a card's.
+        HUGE_PAGES.write_text("never")
     guest_memory.make()
     programs.install(os.environ.get("VIRTIO_LOOPBACK_BINARIES", "/nonexistent"))
     start_udev()
