@@ -252,18 +252,25 @@ impl Pcm {
         let next = match end {
             Some(end) => {
                 host.expect(self.id, end);
-                let (due, open) = (host.when(self.id, end, now), self.front_open_from());
-                Some(if open > now {
-                    // A message that is through may be waiting: newer ones are late, and looked for.
-                    let look = now.saturating_add(self.look());
-                    open.min(if due > now { due } else { look })
-                } else {
-                    due
-                })
+                Some(self.next_end(host.when(self.id, end, now), now))
             }
             None => self.next_look(now),
         };
         next.into_iter().chain(host.upkeep(self.id, now)).min()
+    }
+
+    /// When to look at the oldest message again, which is through at `due`. While it has to wait although
+    /// it is through, newer ones are late, and looked for.
+    fn next_end(&self, due: Nanos, now: Nanos) -> Nanos {
+        let open = self.front_open_from();
+        if open <= now {
+            return due;
+        }
+        let next = match due > now {
+            true => due,
+            false => now.saturating_add(self.look()),
+        };
+        next.min(open)
     }
 
     /// When the oldest message may be given back, if it is through.
