@@ -15,6 +15,8 @@ CLASS = pathlib.Path("/sys/class/virtio-loopback")
 class Card:
     """`vhost-user-sound` on a host, and `virtio-loopback run` that makes the card of it."""
 
+    options = ()  # of the adapter
+
     def __init__(self, name, *host, prefix=()):
         self.name = name
         self.prefix = prefix  # of the device process's command line, such as chrt
@@ -29,10 +31,12 @@ class Card:
         return self
 
     def start_device(self):
-        program = [*self.prefix, programs.path_of("vhost-user-sound")]
-        self.device = Program(*program, "--socket-path", self.socket, *self.host)
+        self.device = Program(*self.device_command())
         wait_until(lambda: self.socket.exists() or not self.device.running(), f"{self.name}: the device's socket")
         assert self.device.running(), self.device.output()
+
+    def device_command(self):
+        return [*self.prefix, programs.path_of("vhost-user-sound"), "--socket-path", self.socket, *self.host]
 
     def start_adapter(self):
         self.launch_adapter()
@@ -41,7 +45,7 @@ class Card:
     def launch_adapter(self):
         """Starts it, and does not wait for the card."""
         self.adapter = Program(
-            programs.path_of("virtio-loopback"), "run", "--name", self.name, "--socket", self.socket
+            programs.path_of("virtio-loopback"), "run", "--name", self.name, *self.options, "--socket", self.socket
         )
 
     def wait_ready(self):

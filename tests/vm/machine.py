@@ -14,8 +14,8 @@ from foreign_card import ForeignCard
 MODULE = "virtio_loopback"
 DRIVER = pathlib.Path(__file__).parents[2] / "kernel-driver"
 RULES = sorted(DRIVER.glob("*-virtio-loopback.rules"))
-HUGE_PAGES = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
 OPTIONS = DRIVER / "virtio-loopback.modprobe.conf"
+HUGE_PAGES = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def prepare():

@@ -6,15 +6,17 @@ import sounds
 from real_card import RealCard
 from sounds import Layout
 
+REAL = RealCard("real1", 5)
+
 
 class Neighbour:
-    """A card `phone` on a real card of its own."""
+    """A card on a real card of its own."""
 
-    def __init__(self, make_card):
-        self._real = RealCard("real1", 5)
+    def __init__(self, make_card, name="phone", real=REAL):
+        self._real = real
         # Without elements: udev may call alsactl late, for the number of a card that has gone since, and
         # that number may be this card's by then.
-        self._card = make_card("phone", "--host", "alsa", "--playback-device", self._real.device, "--controls", "none")
+        self._card = make_card(name, "--host", "alsa", "--playback-device", self._real.device, "--controls", "none")
 
     def play(self, meanwhile=lambda: None, frames=14400):
         """Plays; `meanwhile` is called while it does. Every sample has to arrive."""

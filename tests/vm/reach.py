@@ -6,6 +6,7 @@ import ctypes
 import mmap
 import os
 
+LIBC = ctypes.CDLL(None, use_errno=True)
 PIDFD_GETFD = 438
 PAGE = mmap.PAGESIZE
 STANDARD_STREAMS = (0, 1, 2)
@@ -15,8 +16,7 @@ READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
 def take_file(pid, number):
     """A duplicate of another process's open file."""
     process = os.pidfd_open(pid)
-    libc = ctypes.CDLL(None, use_errno=True)
-    taken = libc.syscall(PIDFD_GETFD, process, number, 0)
+    taken = LIBC.syscall(PIDFD_GETFD, process, number, 0)
     os.close(process)
     if taken < 0:
         raise OSError(ctypes.get_errno(), "pidfd_getfd")
@@ -45,9 +45,8 @@ class Iovec(ctypes.Structure):
 
 def pin(pipe, memory, at):
     """Puts a page of mapped memory itself into a pipe, not its content."""
-    libc = ctypes.CDLL(None, use_errno=True)
     piece = ctypes.c_char.from_buffer(memory, at)
-    if libc.vmsplice(pipe, ctypes.byref(Iovec(ctypes.addressof(piece), PAGE)), ctypes.c_ulong(1), 0) != PAGE:
+    if LIBC.vmsplice(pipe, ctypes.byref(Iovec(ctypes.addressof(piece), PAGE)), ctypes.c_ulong(1), 0) != PAGE:
         raise OSError(ctypes.get_errno(), "vmsplice")
 
 
@@ -55,29 +54,29 @@ class Reach:
     """All that the files of a device process lead to; they stay open, whatever becomes of it, until close()."""
 
     def __init__(self, program):
-        self.mapped = {}  # by what /proc calls the file
-        self.others = {}
+        # Each with what /proc calls it, which several may share.
+        self.mapped = []
+        self.others = []
         for number in map(int, os.listdir(f"/proc/{program.pid}/fd")):
             if number in STANDARD_STREAMS:
                 continue
             name = os.readlink(f"/proc/{program.pid}/fd/{number}")
             file = take_file(program.pid, number)
             try:
-                self.mapped[name] = mmap.mmap(file, os.fstat(file).st_size, mmap.MAP_SHARED, READ_WRITE)
+                self.mapped.append((name, mmap.mmap(file, os.fstat(file).st_size, mmap.MAP_SHARED, READ_WRITE)))
                 os.close(file)
             except (OSError, ValueError):  # ValueError: of no size
-                self.others[name] = file
+                self.others.append((name, file))
 
     def read(self):
         """The pages that hold anything."""
-        return [page for memory in self.mapped.values() for page in pages_with_content(memory)]
+        return [page for _, memory in self.mapped for page in pages_with_content(memory)]
 
     def write(self, page):
-        """Writes a page's bytes over each page, and at offsets of what cannot be mapped. Returns how many
-        pages took it, and how many refused."""
+        """Writes a page's bytes over each page. Returns how many pages took it, and how many refused."""
         reader, writer = os.pipe()
         taken = refused = 0
-        for memory in self.mapped.values():
+        for _, memory in self.mapped:
             with memoryview(memory) as view:
                 for at in range(0, len(memory), PAGE):
                     os.write(writer, page)
@@ -95,7 +94,7 @@ class Reach:
     def by_offset(self, page):
         """What answers pread() or pwrite() among the files that cannot be mapped."""
         found = []
-        for name, file in self.others.items():
+        for name, file in self.others:
             for offset in (0, PAGE, 1 << 32, (1 << 63) - 2 * PAGE):
                 with contextlib.suppress(OSError):
                     found.append((name, "pread", os.pread(file, PAGE, offset)))
@@ -104,7 +103,7 @@ class Reach:
         return found
 
     def close(self):
-        for memory in self.mapped.values():
+        for _, memory in self.mapped:
             memory.close()
-        for file in self.others.values():
+        for _, file in self.others:
             os.close(file)

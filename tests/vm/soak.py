@@ -24,27 +24,20 @@ PERIOD, BUFFER = 960, 7680
 ROUND = 12  # seconds of sound
 KILLS_END = 9  # no kill later in a round, so that what follows the last one is heard
 PAUSE = 1.5  # seconds between two kills of one card: the recorder's buffer, by which an echo is known, is one long
+DEVICE_ENDS = {
+    "device process killed": lambda card: card.end_device(signal.SIGKILL),
+    "device process aborted": lambda card: card.end_device(signal.SIGABRT),
+}
+DEVICE_STOPS = {"device process stopped": lambda card: card.end_device(signal.SIGSTOP)}
+ADAPTER_ENDS = {
+    "adapter killed": lambda card: card.end_adapter(signal.SIGKILL),
+    "adapter ended and started": lambda card: card.end_adapter(signal.SIGTERM),
+}
+BOTH_END = {"both killed": lambda card: card.end_both()}
 FAULTS = {
-    SupervisedCard: {
-        "device process killed": lambda card: card.end_device(signal.SIGKILL),
-        "device process aborted": lambda card: card.end_device(signal.SIGABRT),
-        "device process stopped": lambda card: card.end_device(signal.SIGSTOP),
-        "both killed": lambda card: card.end_both(),
-    },
-    ServedCard: {
-        "device process killed": lambda card: card.end_device(signal.SIGKILL),
-        "device process aborted": lambda card: card.end_device(signal.SIGABRT),
-        "adapter killed": lambda card: card.end_adapter(signal.SIGKILL),
-        "adapter ended and started": lambda card: card.end_adapter(signal.SIGTERM),
-        "both killed": lambda card: card.end_both(),
-    },
-    RespawnedCard: {
-        "device process killed": lambda card: card.end_device(signal.SIGKILL),
-        "device process aborted": lambda card: card.end_device(signal.SIGABRT),
-        "device process stopped": lambda card: card.end_device(signal.SIGSTOP),
-        "adapter killed": lambda card: card.end_adapter(signal.SIGKILL),
-        "adapter ended and started": lambda card: card.end_adapter(signal.SIGTERM),
-    },
+    SupervisedCard: {**DEVICE_ENDS, **DEVICE_STOPS, **BOTH_END},
+    ServedCard: {**DEVICE_ENDS, **ADAPTER_ENDS, **BOTH_END},
+    RespawnedCard: {**DEVICE_ENDS, **DEVICE_STOPS, **ADAPTER_ENDS},
 }
 PLACES = [
     ("music", SupervisedCard, RealCard("real0", 0)),

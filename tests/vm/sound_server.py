@@ -216,8 +216,7 @@ class SoundServer:
     def link(self, output, input_):
         """Links two nodes as soon as their ports are there: one channel after another, so the first has
         sound before the last."""
-        wait_until(lambda: self.pairs(output, input_), f"ports of {output} and {input_}")
-        for pair in self.pairs(output, input_):
+        for pair in wait_until(lambda: self.pairs(output, input_), f"ports of {output} and {input_}"):
             programs.run("/usr/bin/pw-link", *pair)
 
     def unlink(self, output, input_):

@@ -17,7 +17,21 @@ def child_of(program):
     return int(children[0]) if children else None
 
 
-class SupervisedCard(Card):
+class ReplacedDevice:
+    """A card whose device process, `device_pid()`, is started again by another process."""
+
+    def end_device(self, number):
+        """Sends a signal to the device process; returns when another one serves the card."""
+        before = self.device_pid()
+        os.kill(before, number)
+        self.wait_for_another(before)
+
+    def wait_for_another(self, before):
+        wait_until(lambda: self.device_pid() not in (None, before), "another device process")
+        wait_until(self.ready, "the card to be served again")
+
+
+class SupervisedCard(ReplacedDevice, Card):
     """`virtio-loopback run -- vhost-user-sound`: the adapter starts the device process again."""
 
     def start(self):
@@ -31,16 +45,6 @@ class SupervisedCard(Card):
     def device_pid(self):
         """None between two of them."""
         return child_of(self.adapter)
-
-    def end_device(self, number):
-        """Sends a signal to the device process; returns when another one serves the card."""
-        before = self.device_pid()
-        os.kill(before, number)
-        self.wait_for_another(before)
-
-    def wait_for_another(self, before):
-        wait_until(lambda: self.device_pid() not in (None, before), "another device process")
-        wait_until(self.ready, "the card to be served again")
 
     def end_both(self, between=lambda: None):
         """`between`: what happens while there is neither."""
@@ -87,7 +91,7 @@ class ServedCard(Card):
         self.start()
 
 
-class RespawnedCard(ServedCard):
+class RespawnedCard(ReplacedDevice, ServedCard):
     """`vhost-user-sound --respawn`: a guard starts the device process again."""
 
     def __init__(self, name, *host):
@@ -96,10 +100,3 @@ class RespawnedCard(ServedCard):
     def device_pid(self):
         """None between two of them."""
         return child_of(self.device)
-
-    def end_device(self, number):
-        """Sends a signal to the device process; returns when another one serves the card."""
-        before = self.device_pid()
-        os.kill(before, number)
-        wait_until(lambda: self.device_pid() not in (None, before), "another device process")
-        wait_until(self.ready, "the card to be served again")

@@ -8,7 +8,6 @@ import pathlib
 
 import programs
 from card import Card
-from programs import Program, wait_until
 
 PROGRAM = pathlib.Path(os.environ.get("VIRTIO_LOOPBACK_TOOLS", "/nonexistent"), "bin", "vhost-device-rng")
 RANDOM = pathlib.Path("/sys/class/misc/hw_random")
@@ -17,17 +16,15 @@ RANDOM = pathlib.Path("/sys/class/misc/hw_random")
 class Dice(Card):
     """vhost-device-rng, and the adapter that makes a source of random numbers of it."""
 
-    def start_device(self):
-        assert PROGRAM.exists(), "no device of rust-vmm: tests/harness/get-tool vhost-device-rng 0.1.0"
-        self.socket = programs.FOLDER / f"{self.name}.socket0"  # it adds the number
-        self.device = Program(PROGRAM, "--socket-path", str(self.socket)[:-1])
-        wait_until(lambda: self.socket.exists() or not self.device.running(), f"{self.name}: the device's socket")
-        assert self.device.running(), self.device.output()
+    options = ("--device", "rng")
 
-    def launch_adapter(self):
-        self.adapter = Program(
-            programs.path_of("virtio-loopback"), "run", "--name", self.name, "--device", "rng", "--socket", self.socket
-        )
+    def __init__(self, name):
+        super().__init__(name)
+        self.socket = programs.FOLDER / f"{name}.socket0"  # it adds the number
+
+    def device_command(self):
+        assert PROGRAM.exists(), "no device of rust-vmm: tests/harness/get-tool vhost-device-rng 0.1.0"
+        return [PROGRAM, "--socket-path", str(self.socket)[:-1]]
 
     def ready(self):
         return self.state() == "live" and self.attribute("attached") == "1"
