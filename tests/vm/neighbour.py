@@ -14,8 +14,8 @@ class Neighbour:
 
     def __init__(self, make_card, name="phone", real=REAL):
         self._real = real
-        # Without elements: udev may call alsactl late, for the number of a card that has gone since, and
-        # that number may be this card's by then.
+        # Without elements: udev may call alsactl late, with the number of a card that has gone since, which
+        # may be this card's by then.
         self._card = make_card(name, "--host", "alsa", "--playback-device", self._real.device, "--controls", "none")
 
     def play(self, meanwhile=lambda: None, frames=14400):

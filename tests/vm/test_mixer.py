@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 """The card's mixer as alsa-lib's programs show and move it, and as the listener hears it."""
 
+import pathlib
 import re
 
 import alsa_tools
@@ -143,6 +144,21 @@ def test_alsactl_stores_and_restores(make_card, tmp_path):
         assert values(card, name) == [1] * len(kept[name])
     programs.run("alsactl", "--file", state, "restore", card.name)
     assert {name: values(card, name) for name in kept} == kept
+
+
+def test_a_card_that_udev_comes_too_late_for_leaves_the_volume_of_others_alone(make_card):
+    """alsa-utils' rule would then run alsactl without a number: every card that nobody has stored at -20 dB."""
+    music, phone = (make_card(name, "--host", "null", "--channels", "2") for name in ("music", "phone"))
+    control = next(pathlib.Path("/sys/class/sound", node) for node in phone.nodes() if node.startswith("control"))
+    of_udev = pathlib.Path("/run/udev/data", f"c{(control / 'dev').read_text().strip()}")
+    wait_until(of_udev.exists, "udev to have seen to the card")
+    amixer(music, "cset", "name=Master Playback Volume", "100")
+    programs.run("pkill", "-STOP", "-x", "systemd-udevd")
+    (control / "uevent").write_text("add")
+    phone.destroy()
+    programs.run("pkill", "-CONT", "-x", "systemd-udevd")
+    wait_until(lambda: not of_udev.exists(), "udev to have seen that it has come and gone")
+    assert values(music, "Master Playback Volume") == [100, 100]
 
 
 class Monitor(Program):
