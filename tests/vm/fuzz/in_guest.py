@@ -5,23 +5,18 @@
 """
 
 import pathlib
-import re
 import signal
 import subprocess
 import sys
 import time
+
+from reports import ours, reports
 
 DEBUG = pathlib.Path("/sys/kernel/debug")
 DRIVERS = ["virtio_ring", "virtio_snd", "virtio_net", "virtio_input", "virtio_rng"]
 # One call in so many fails, of those that ask for memory or copy from or to the process.
 FAULTS = ["failslab", "fail_page_alloc", "fail_usercopy"]
 FAULT_SETTINGS = {"task-filter": "Y", "probability": "5", "interval": "7", "times": "-1", "verbose": "0"}
-# A report starts with one of these. A race between others' code is not ours to mend.
-REPORT = re.compile(
-    r"\bBUG\b|\bWARNING:|Oops|lockdep|INFO: (task|possible|trying|rcu)|soft lockup|hard LOCKUP|"
-    r"general protection|refcount_t|kernel BUG|unreferenced object"
-)
-RULER = re.compile(r"={20,}")
 
 
 def inject():
@@ -42,20 +37,6 @@ def leaks():
         time.sleep(6)
         file.write_text("scan")
     return file.read_text()
-
-
-def reports(log):
-    """The reports in a kernel log: a line that starts one, and what it goes on with."""
-    lines = log.splitlines()
-    for number, line in enumerate(lines):
-        if REPORT.search(line):
-            text = lines[number : number + 60]
-            end = next((i for i, later in enumerate(text) if i and RULER.search(later)), len(text))
-            yield "\n".join(text[:end])
-
-
-def ours(report):
-    return "KCSAN" not in report.splitlines()[0] or "[virtio_loopback]" in report
 
 
 def fuzz(program, seconds, seed, options):

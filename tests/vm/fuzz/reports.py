@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""The reports in the log of a kernel that watches itself, and which of them are of our driver."""
+
+import itertools
+import re
+
+# A report starts with one of these.
+REPORT = re.compile(
+    r"\bBUG\b|\bWARNING:|Oops|lockdep|INFO: (task|possible|trying|rcu)|soft lockup|hard LOCKUP|"
+    r"general protection|refcount_t|kernel BUG|unreferenced object"
+)
+RULER = re.compile(r"={20,}")
+MODULE = "[virtio_loopback]"
+FRAME = re.compile(r" \S+\+0x[0-9a-f]+/0x[0-9a-f]+\b.*")
+INTERRUPT = re.compile(r" asm_(sysvec|common_interrupt|exc)")
+# An access is ours also where a function of the kernel's makes it for us: a list's, a tree's, an allocator's.
+DEPTH = 4
+
+
+def reports(log):
+    """The reports in a kernel log: a line that starts one, and what it goes on with."""
+    lines = log.splitlines()
+    for number, line in enumerate(lines):
+        if REPORT.search(line):
+            text = lines[number : number + 60]
+            end = next((i for i, later in enumerate(text) if i and RULER.search(later)), len(text))
+            yield "\n".join(text[:end])
+
+
+def ours(report):
+    """Whether a report may be about our driver: any but a race (KCSAN) between others' accesses, which the
+    driver has called from afar, or which an interrupt has made meanwhile."""
+    first, *lines = report.splitlines()
+    if "KCSAN" not in first:
+        return True
+    return any(MODULE in frame for access in accesses(lines) for frame in access[:DEPTH])
+
+
+def accesses(lines):
+    """The frames of each access, innermost first, up to the interrupt that it was made in."""
+    found = map(FRAME.search, lines)
+    for is_stack, frames in itertools.groupby(found, bool):
+        if is_stack:
+            yield list(itertools.takewhile(lambda frame: not INTERRUPT.match(frame), (one[0] for one in frames)))

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""What the fuzzer of the control file takes for a report of our driver's."""
+
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "fuzz"))
+
+from reports import ours, reports  # noqa: E402
+
+INTERRUPTED = """\
+[   74.03] BUG: KCSAN: data-race in __hrtimer_run_queues / hrtimer_active
+
+[   74.04] read to 0xff3500339e41ff98 of 8 bytes by interrupt on cpu 1:
+[   74.05]  hrtimer_active+0x69/0xd0
+[   74.06]  asm_sysvec_apic_timer_interrupt+0x1a/0x20
+[   74.07]  vl_bounce_init+0x1ef/0x2e0 [virtio_loopback]
+
+[   74.08] write to 0xff3500339e41ff98 of 8 bytes by interrupt on cpu 0:
+[   74.09]  __hrtimer_run_queues+0x115/0x420
+[   74.10]  hrtimer_interrupt+0x1ce/0x3c0
+"""
+FAR_BELOW = """\
+[ 1112.76] BUG: KCSAN: data-race in smp_call_function_many_cond+0x8b/0x8d0
+
+[ 1112.77] race at unknown origin, with read to 0xff35003340142100 of 8 bytes by task 467 on cpu 0:
+[ 1112.78]  smp_call_function_many_cond+0x8b/0x8d0
+[ 1112.79]  on_each_cpu_cond_mask+0x42/0x70
+[ 1112.80]  flush_tlb_mm_range+0x121/0x180
+[ 1112.81]  tlb_finish_mmu+0x241/0x380
+[ 1112.82]  vl_memory_zap_stale+0xa0/0x180 [virtio_loopback]
+
+[ 1112.83] Workqueue: virtio-loopback vl_memory_zap_work [virtio_loopback]
+"""
+IN_A_LIST = """\
+[   12.01] BUG: KCSAN: data-race in __list_add_valid / vl_queue_reset
+
+[   12.02] read to 0xff35003340142100 of 8 bytes by task 467 on cpu 0:
+[   12.03]  __list_add_valid+0x8b/0x8d0
+[   12.04]  vl_request_add+0x42/0x70 [virtio_loopback]
+
+[   12.05] write to 0xff35003340142100 of 8 bytes by task 468 on cpu 1:
+[   12.06]  other_function+0x42/0x70
+"""
+KASAN = """\
+[   12.01] BUG: KASAN: slab-use-after-free in somebody+0x12/0x40
+[   12.02]  somebody+0x12/0x40
+"""
+
+
+@pytest.mark.parametrize(
+    "log, expected",
+    [(INTERRUPTED, [False]), (FAR_BELOW, [False]), (IN_A_LIST, [True]), (KASAN, [True]), ("[ 1.0] loaded", [])],
+    ids=["interrupted", "far-below", "in-a-list", "kasan", "nothing"],
+)
+def test_a_report_is_ours(log, expected):
+    assert [ours(report) for report in reports(log)] == expected
