@@ -437,12 +437,12 @@ def destroy_all(timeout=8.0):
 
 
 class Backend(threading.Thread):
-    """Adapter and device process in one thread, until `stop()`.
+    """Adapter and device process in one thread, until `stop()`, or `leave()`.
 
     Answers every request, and gives every chain to `handle(index, queue, chain)`,
     which has to give it back, but for those of the queues in `handle.leaves`, if it
     has that: they stay until they are taken. `write_config(offset, data)` hears what the driver
-    writes, before the answer. What went wrong is raised by `stop()`.
+    writes, before the answer. What went wrong is raised by both.
     """
 
     def __init__(self, control, handle, served=None, write_config=None):
@@ -503,7 +503,16 @@ class Backend(threading.Thread):
             self.write_config(*request.config_write)
 
     def stop(self):
-        """End the thread; leaves the control file and the eventfds open."""
+        """End both; the control file stays open."""
+        try:
+            self.leave()
+        finally:
+            # The last STOP may not have been heard before.
+            if self.served:
+                self.served.close()
+
+    def leave(self):
+        """End the thread alone; returns what it has served, for another one."""
         self._stopping = True
         os.eventfd_write(self._wake, 1)
         self.join(20)

@@ -115,14 +115,14 @@ def test_a_device_outlives_its_adapter_and_goes_on_with_the_next():
         first.create("wire")
         backend = Backend(first, answer(b"1"))
         assert ask("wire") == b"1"
-        served = backend.stop()
+        served = backend.leave()
     # Nobody is attached; the device process goes on.
     assert sysfs("wire", "restarts") == "0", "the first start is none"
     device_process = Backend(None, answer(b"2"), served)
     assert ask("wire") == b"2"
     assert sysfs("wire", "attached") == "0"
     assert sysfs("wire", "state") == "live"
-    device_process.stop()
+    device_process.leave()
 
     with Control() as second:
         second.attach("wire")

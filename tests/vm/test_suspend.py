@@ -109,13 +109,14 @@ def test_a_task_that_waits_for_the_adapter_sleeps_too():
             control.create("keys", device_id=INPUT, queue_sizes=[64, 8], config=bytes(136))
             backend = Backend(control, lambda *_: None)
             wait_until(lambda: sysfs("keys", "driver") == "virtio_input")
-            backend.stop()
+            served = backend.leave()
             name = f"virtio{control.device().virtio_index}"
             unbinding = subprocess.Popen([sys.executable, "-c", UNBIND, name])
             stop = control.wait_request(device.STOP)
             system_sleep.sleep()
             assert control.device().state == device.STOPPING, "the STOP was given up"
             control.answer(stop)
+            served.close()
             assert unbinding.wait(20) == 0
             assert sysfs("keys", "request_timeouts") == "0"
     finally:
