@@ -13,6 +13,8 @@ import time
 from reports import ours, reports
 
 DEBUG = pathlib.Path("/sys/kernel/debug")
+# Seconds, the longest there are: on a busy host a guest's CPU may stand still, and kmemleak scan for long.
+STALL_SECONDS = "300"
 DRIVERS = ["virtio_ring", "virtio_snd", "virtio_net", "virtio_input", "virtio_rng"]
 # One call in so many fails, of those that ask for memory or copy from or to the process.
 FAULTS = ["failslab", "fail_page_alloc", "fail_usercopy"]
@@ -57,6 +59,7 @@ def main():
     subprocess.run(["insmod", module], check=True)
     if not (DEBUG / "tracing").exists():
         subprocess.run(["mount", "-t", "debugfs", "none", str(DEBUG)], check=False)
+    pathlib.Path("/sys/module/rcupdate/parameters/rcu_cpu_stall_timeout").write_text(STALL_SECONDS)
     if "--inject" in options:
         inject()
     # As it comes: the kernel keeps the end alone. Not how it started, which lockdep has its part in.
