@@ -154,9 +154,11 @@ def test_a_card_that_udev_comes_too_late_for_leaves_the_volume_of_others_alone(m
     wait_until(of_udev.exists, "udev to have seen to the card")
     amixer(music, "cset", "name=Master Playback Volume", "100")
     programs.run("pkill", "-STOP", "-x", "systemd-udevd")
-    (control / "uevent").write_text("add")
-    phone.destroy()
-    programs.run("pkill", "-CONT", "-x", "systemd-udevd")
+    try:
+        (control / "uevent").write_text("add")
+        phone.destroy()
+    finally:
+        programs.run("pkill", "-CONT", "-x", "systemd-udevd")
     wait_until(lambda: not of_udev.exists(), "udev to have seen that it has come and gone")
     assert values(music, "Master Playback Volume") == [100, 100]
 
