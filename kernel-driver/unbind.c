@@ -13,11 +13,16 @@
  *
  * From then on the driver asks again, to stop its streams, and does so first in
  * the task that removes it.
+ *
+ * And where a card is given an id while it is being removed, as udev may well
+ * do, the kernel's sound core follows a null pointer. Its id is closed before.
  */
 #include <linux/delay.h>
 #include <linux/preempt.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
+#include <linux/string.h>
+#include <linux/sysfs.h>
 #include <linux/virtio_ring.h>
 
 #include "compat.h"
@@ -79,12 +84,25 @@ bool vl_unbind_mutes(struct vl_queue *queue)
 	return true;
 }
 
+/* Waits for who writes the card's id just now; nobody does afterwards. */
+static int vl_unbind_close_id(struct device *child, void *unused)
+{
+	static const struct attribute id = { .name = "id" };
+
+	if (child->class && !strcmp(child->class->name, "sound"))
+		sysfs_remove_file(&child->kobj, &id);
+	return 0;
+}
+
 static void vl_unbind_begin(struct vl_device *vl)
 {
 	struct vl_queue *queue = &vl->queues[VL_SND_CONTROL];
 	unsigned int waited;
 
-	if (vl->device_id != VIRTIO_ID_SOUND || !READ_ONCE(queue->vq))
+	if (vl->device_id != VIRTIO_ID_SOUND)
+		return;
+	device_for_each_child(&vl->vdev.dev, NULL, vl_unbind_close_id);
+	if (!READ_ONCE(queue->vq))
 		return;
 	WRITE_ONCE(vl->unbinding, current);
 	/* Buffers are mapped under a lock of the driver: those are done now. */

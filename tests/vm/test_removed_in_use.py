@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""A card is removed in the middle of what an application asks it."""
+"""A card is removed in the middle of what an application asks it, or of being named."""
 
 import ctypes
+import signal
 import threading
 
 import pytest
+from device import Control
 from programs import wait_until
 
 ALSA = ctypes.CDLL("libasound.so.2")
@@ -28,6 +30,29 @@ class Asker(threading.Thread):
         ALSA.snd_pcm_close(self.handle)
 
 
+def id_of(card):
+    (file,) = card.folder.glob("virtio*/sound/card*/id")
+    return file
+
+
+class Namer(threading.Thread):
+    """Gives a card its id again and again, as udev does once, until it has none."""
+
+    def __init__(self, card):
+        super().__init__(daemon=True)
+        self.file = id_of(card)
+        self.times = 0
+        self.start()
+
+    def run(self):
+        try:
+            while True:
+                self.file.write_text(("musik", "music")[self.times % 2])
+                self.times += 1
+        except OSError:
+            pass
+
+
 # One request may come at the very moment: it is not sent, and virtio_snd says so.
 @pytest.mark.kernel_may_say(r"failed to send control message \(0x00000102\)")
 @pytest.mark.core
@@ -39,3 +64,34 @@ def test_while_a_request_is_under_way(make_card):
         card.destroy()
         asker.join(10)
         assert not asker.is_alive(), "the application was not told"
+
+
+@pytest.mark.core
+def test_while_it_is_given_an_id(make_card):
+    """The sound core would follow a null pointer, with a lock held that all cards need."""
+    for _ in range(4):
+        card = make_card("music", "--host", "null", "--controls", "none")
+        namer = Namer(card)
+        wait_until(lambda: namer.times > 100, "some names")
+        card.destroy()
+        namer.join(10)
+        assert not namer.is_alive()
+
+
+@pytest.mark.kernel_may_say(r"failed to send control message \(0x00000102\)")
+@pytest.mark.core
+def test_it_has_no_id_from_the_start_of_its_removal(make_card):
+    card = make_card("music", "--host", "null", "--controls", "none")
+    file = id_of(card)
+    asker = Asker(card.pcm)
+    wait_until(lambda: asker.times > 100, "some requests")
+    # An answer is waited for, for a second at most.
+    card.device.send(signal.SIGSTOP)
+    with Control() as control:
+        control.destroy(card.name)
+    wait_until(lambda: not file.exists(), "the end of the id")
+    assert (file.parent / "number").exists(), "the card went first"
+    card.device.send(signal.SIGCONT)
+    card.destroy()
+    asker.join(10)
+    assert not asker.is_alive(), "the application was not told"
