@@ -4,6 +4,7 @@
 import ctypes
 import signal
 import threading
+import time
 
 import pytest
 from device import Control
@@ -28,6 +29,12 @@ class Asker(threading.Thread):
         while ALSA.snd_pcm_prepare(self.handle) == 0:
             self.times += 1
         ALSA.snd_pcm_close(self.handle)
+
+    def waits(self):
+        """Whether what it asked has no answer."""
+        before = self.times
+        time.sleep(0.05)
+        return self.times == before
 
 
 def id_of(card):
@@ -85,8 +92,9 @@ def test_it_has_no_id_from_the_start_of_its_removal(make_card):
     file = id_of(card)
     asker = Asker(card.pcm)
     wait_until(lambda: asker.times > 100, "some requests")
-    # An answer is waited for, for a second at most.
     card.device.send(signal.SIGSTOP)
+    wait_until(asker.waits, "a request without an answer")
+    # The removal waits for it, for a second at most.
     with Control() as control:
         control.destroy(card.name)
     wait_until(lambda: not file.exists(), "the end of the id")
