@@ -93,16 +93,19 @@ class Card:
     def state(self):
         return self.attribute("state")
 
+    def id_file(self):
+        """Where its ALSA id is read and written; None while there is no ALSA card."""
+        return next(self.folder.glob("virtio*/sound/card*/id"), None)
+
     def alsa_id(self):
-        for path in self.folder.glob("virtio*/sound/card*/id"):
-            try:
-                return path.read_text().strip()
-            except OSError:
-                return None
-        return None
+        try:
+            file = self.id_file()
+            return file and file.read_text().strip()
+        except OSError:
+            return None
 
     def nodes(self):
-        """Names of its device nodes in /dev/snd. The one for its controls comes last."""
+        """Names of its device nodes in /dev/snd, sorted. All are there with the one for its controls."""
 
         def all_nodes():
             names = [path.parent.name for path in self.folder.glob("virtio*/sound/card*/*/dev")]

@@ -1,14 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 """What the fuzzer of the control file takes for a report of our driver's."""
 
-import pathlib
-import sys
-
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent / "fuzz"))
-
-from reports import ours, reports  # noqa: E402
+from fuzz.reports import ours, reports
 
 INTERRUPTED = """\
 [   74.03] BUG: KCSAN: data-race in __hrtimer_run_queues / hrtimer_active
@@ -48,12 +42,23 @@ KASAN = """\
 [   12.01] BUG: KASAN: slab-use-after-free in somebody+0x12/0x40
 [   12.02]  somebody+0x12/0x40
 """
+LOCKDEP_OFF = """\
+[   12.01] INFO: lockdep is turned off.
+[   12.02]  ? lockdep_hardirqs_on+0x7c/0x100
+"""
 
 
 @pytest.mark.parametrize(
     "log, expected",
-    [(INTERRUPTED, [False]), (FAR_BELOW, [False]), (IN_A_LIST, [True]), (KASAN, [True]), ("[ 1.0] loaded", [])],
-    ids=["interrupted", "far-below", "in-a-list", "kasan", "nothing"],
+    [
+        (INTERRUPTED, [False]),
+        (FAR_BELOW, [False]),
+        (IN_A_LIST, [True]),
+        (KASAN, [True]),
+        (LOCKDEP_OFF, [True]),
+        ("[ 1.0] loaded", []),
+    ],
+    ids=["interrupted", "far-below", "in-a-list", "kasan", "lockdep-off", "nothing"],
 )
 def test_a_report_is_ours(log, expected):
     assert [ours(report) for report in reports(log)] == expected

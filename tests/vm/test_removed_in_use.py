@@ -37,17 +37,12 @@ class Asker(threading.Thread):
         return self.times == before
 
 
-def id_of(card):
-    (file,) = card.folder.glob("virtio*/sound/card*/id")
-    return file
-
-
 class Namer(threading.Thread):
     """Gives a card its id again and again, as udev does once, until it has none."""
 
     def __init__(self, card):
         super().__init__(daemon=True)
-        self.file = id_of(card)
+        self.file = card.id_file()
         self.times = 0
         self.start()
 
@@ -89,7 +84,7 @@ def test_while_it_is_given_an_id(make_card):
 @pytest.mark.core
 def test_it_has_no_id_from_the_start_of_its_removal(make_card):
     card = make_card("music", "--host", "null", "--controls", "none")
-    file = id_of(card)
+    file = card.id_file()
     asker = Asker(card.pcm)
     wait_until(lambda: asker.times > 100, "some requests")
     card.device.send(signal.SIGSTOP)

@@ -6,7 +6,7 @@ import re
 
 # A report starts with one of these.
 REPORT = re.compile(
-    r"\bBUG\b|\bWARNING:|Oops|INFO: (task|possible|trying|rcu)|soft lockup|hard LOCKUP|"
+    r"\bBUG\b|\bWARNING:|Oops|\blockdep\b|INFO: (task|possible|trying|rcu)|soft lockup|hard LOCKUP|"
     r"general protection|refcount_t|kernel BUG|unreferenced object"
 )
 RULER = re.compile(r"={20,}")
