@@ -95,6 +95,10 @@ class Recorder(Program):
         self.wait()
         assert "overrun" not in self.output(), self.output()
         assert f": {self.buffer}" in self.output(), f"the buffer is not {self.buffer}:\n{self.output()}"
+        return self.recorded()
+
+    def recorded(self):
+        """What is recorded so far."""
         return Sound(self.layout, self._file.read_bytes())
 
     def compare(self, sound, **keywords):

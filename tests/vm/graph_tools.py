@@ -91,6 +91,10 @@ class GraphRecorder(Program):
         self.wait_for(int(tail * self.layout.rate))
         self.send(signal.SIGINT)
         self.wait()
+        return self.recorded()
+
+    def recorded(self):
+        """What is recorded so far."""
         return Sound(self.layout, to_samples(read_wav(self._file.name), self.layout))
 
     def compare(self, sound):

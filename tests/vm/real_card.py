@@ -2,9 +2,12 @@
 """snd-aloop in the place of a real card: what is played into it can be recorded, and back."""
 
 import dataclasses
+import pathlib
 
 import programs
+from programs import wait_until
 
+DRIVER = pathlib.Path("/sys/bus/platform/drivers/snd_aloop")
 CARDS = ["real0", "real1"]
 SUBDEVICES = 8
 
@@ -25,6 +28,23 @@ class RealCard:
     def far_end(self):
         """The PCM for the test: records what was played, plays what will be captured."""
         return f"hw:{self.id},1,{self.subdevice}"
+
+    # The whole card: all its cables.
+
+    @property
+    def _bus_id(self):
+        return f"snd_aloop.{CARDS.index(self.id)}"
+
+    def plugged_in(self):
+        return (DRIVER / self._bus_id).exists()
+
+    def unplug(self):
+        """Returns when nobody has the card open any more."""
+        (DRIVER / "unbind").write_text(self._bus_id)
+
+    def plug_in(self):
+        (DRIVER / "bind").write_text(self._bus_id)
+        wait_until(pathlib.Path("/proc/asound", self.id).exists, f"{self.id} to be back")
 
 
 def load():

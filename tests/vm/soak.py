@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""Four cards play and record while random processes of theirs are killed; counts what became of the sound."""
+"""Four cards play and record while what they live on is killed at random; counts what became of the sound."""
 
 import collections
 import itertools
@@ -13,15 +13,16 @@ import alsa_tools
 import holes
 import sounds
 from card import CLASS
+from graph_tools import GraphPlayer, GraphRecorder
 from programs import wait_until
 from real_card import RealCard
-from sounds import Layout, Sound
+from sounds import Layout
 from survivors import RespawnedCard, ServedCard, SupervisedCard
 from test_resources import kernel_kib
 
-LAYOUT = Layout()
 PERIOD, BUFFER = 960, 7680
-ROUND = 12  # seconds of sound
+FRAMES = 37 * PERIOD * 16  # of a sound: periods as well as a graph's cycles of 1024, all of them whole
+ROUND = FRAMES / Layout().rate  # seconds of sound
 KILLS_END = 9  # no kill later in a round, so that what follows the last one is heard
 PAUSE = 1.5  # seconds between two kills of one card: the recorder's buffer, by which an echo is known, is one long
 DEVICE_ENDS = {
@@ -39,111 +40,185 @@ FAULTS = {
     ServedCard: {**DEVICE_ENDS, **ADAPTER_ENDS, **BOTH_END},
     RespawnedCard: {**DEVICE_ENDS, **DEVICE_STOPS, **ADAPTER_ENDS},
 }
-PLACES = [
-    ("music", SupervisedCard, RealCard("real0", 0)),
-    ("phone", SupervisedCard, RealCard("real1", 0)),
-    ("navigation", ServedCard, RealCard("real0", 1)),
-    ("alerts", RespawnedCard, RealCard("real1", 1)),
-]
+
+
+class Wire:
+    """A real card, which its virtual one plays on and records from."""
+
+    name = "real card"
+    layout = Layout()
+    echo = 9600  # where a virtual card records from it
+
+    def __init__(self, real, unplug=False):
+        self.real = real
+        self.fault = "real card unplugged and plugged in" if unplug else None
+        self.host = ("alsa", "--playback-device", real.device, "--capture-device", real.device)
+
+    def player(self, sound):
+        return alsa_tools.Player(self.real.far_end, sound, period=PERIOD, buffer=BUFFER)
+
+    def recorder(self):
+        # A buffer that no fault could empty.
+        return alsa_tools.Recorder(self.real.far_end, self.layout)
+
+    def go(self, seconds):
+        self.real.unplug()
+        time.sleep(seconds)
+        self.real.plug_in()
+
+
+class Graph:
+    """A sound server, whose graph the virtual card is in."""
+
+    name = "sound server"
+    layout = Layout(channels=1)  # two would be linked one after another
+    host = ("pipewire", "--node-name", "phone")
+    echo = 0
+    fault = "sound server killed"
+
+    def __init__(self, server):
+        self.server = server
+
+    def player(self, sound):
+        return GraphPlayer(self.server, "microphone", sound)
+
+    def recorder(self):
+        return GraphRecorder(self.server, "speakers", self.layout)
+
+    def go(self, seconds):
+        self.server.kill()
+        time.sleep(seconds)
+        self.server.start()
 
 
 class Line:
     """A sound on its way: who plays it, who records it, and what became of it."""
 
-    def __init__(self, name, source, sink, seed, echo=None):
-        self.name = name
-        self.sound = sounds.noise(LAYOUT, ROUND * LAYOUT.rate // PERIOD * PERIOD, seed)
-        # At the far end of a real card is a buffer that no fault could empty.
-        sizes = {"period": PERIOD, "buffer": BUFFER}
-        self.recorder = alsa_tools.Recorder(sink, LAYOUT, **(sizes if echo else {}))
-        self.player = alsa_tools.Player(source, self.sound.then_silence(4800), **sizes)
-        self.echo = echo or self.recorder.buffer
+    def __init__(self, name, place, seed, pcm, played):
+        self.name, self.played, self.far_end = name, played, place.name
+        self.sound = sounds.noise(place.layout, FRAMES, seed)
+        silent = self.sound.then_silence(4800)
+        if played:
+            self.recorder = place.recorder()
+            self.player = alsa_tools.Player(pcm, silent, period=PERIOD, buffer=BUFFER)
+            self.echo = 0 if isinstance(place, Graph) else self.recorder.buffer
+        else:
+            self.recorder = alsa_tools.Recorder(pcm, place.layout, period=PERIOD, buffer=BUFFER)
+            self.player = place.player(self.sound)
+            self.echo = place.echo
+        self.cut = False  # what was at the far end has gone, and its program there with it
 
     def finish(self, counts, errors):
         """Adds to the counts, and to the errors that the two applications have seen."""
         status = self.player.wait(ROUND + 60)
         said = self.player.output()
-        if status or "underrun" in said:
-            errors.append(f"{self.name}: aplay: status {status}: {said[-300:]}")
+        # Whose far end has gone, ends there with an error; the application at the virtual card may not.
+        if (status or "underrun" in said) and (self.played or not self.cut):
+            errors.append(f"{self.name}: player: status {status}: {said[-300:]}")
         try:
-            heard = self.recorder.finish()
+            self._count(self._heard(), counts)
         except AssertionError as error:
-            errors.append(f"{self.name}: arecord: {str(error)[-300:]}")
-        else:
-            self._count(heard, counts)
+            errors.append(f"{self.name}: recorder: {str(error)[-300:]}")
         self.player.forget()
         self.recorder.forget()
 
+    def _heard(self):
+        if self.cut and self.played:
+            self.recorder.kill()
+            return self.recorder.recorded()
+        return self.recorder.finish()
+
     def _count(self, heard, counts):
-        counts["frames played"] += self.sound.frames
         try:
-            found = holes.pieces(self.sound, Sound(LAYOUT, heard.data), self.echo)
+            found = holes.pieces(self.sound, heard, self.echo)
         except AssertionError as error:
             counts["repeated or out of order"] += 1
             print(f"{self.name}: {error}", flush=True)
             return
         gaps = holes.holes(found)
-        lost = sum(gap.missing for gap in gaps)
-        lost += found[0].start + self.sound.frames - found[-1].end if found else self.sound.frames
-        counts["frames lost"] += lost
+        end = found[-1].end if found else 0
+        frames = end if self.cut else self.sound.frames
+        counts["frames played"] += frames
+        counts["frames lost"] += frames - sum(piece.frames for piece in found)
         counts["holes"] += len(gaps)
-        counts["longest hole, frames"] = max([counts["longest hole, frames"], *(gap.length for gap in gaps)])
+        longest = f"longest hole, {self.far_end}, frames"
+        counts[longest] = max([counts[longest], *(gap.length for gap in gaps)])
 
 
 class Soak:
     """The four cards, and what they went through."""
 
-    def __init__(self, make_card, seed):
+    def __init__(self, make_card, server, seed):
+        places = [
+            ("music", SupervisedCard, Wire(RealCard("real0", 0))),
+            ("navigation", ServedCard, Wire(RealCard("real0", 1))),
+            ("alerts", RespawnedCard, Wire(RealCard("real1", 0), unplug=True)),
+            ("phone", SupervisedCard, Graph(server)),
+        ]
         self.random = random.Random(seed)
         self.faults = collections.Counter()
         self.counts = collections.Counter({"repeated or out of order": 0, "frames lost": 0, "holes": 0})
         self.errors = []
         self.seeds = itertools.count(seed)
-        self.cards = [
-            (make_card(name, "--host", "alsa", "--playback-device", real.device, "--capture-device", real.device,
-                       kind=kind), real)
-            for name, kind, real in PLACES
-        ]
+        self.cards = {make_card(name, "--host", *place.host, kind=kind): place for name, kind, place in places}
 
     @property
     def kills(self):
         return self.faults.total()
 
     def round(self, most):
-        """Plays and records one sound on each card; at most so many kills happen meanwhile."""
-        lines = []
-        for card, real in self.cards:
-            lines.append(Line(f"{card.name}, capture", real.far_end, card.pcm, next(self.seeds), echo=9600))
-            lines.append(Line(f"{card.name}, playback", card.pcm, real.far_end, next(self.seeds)))
+        """Plays and records one sound on each card; at most so many faults happen meanwhile."""
+        lines = {card: self._lines(card) for card in self.cards}
         begun = time.monotonic()
-        last = dict.fromkeys((card for card, _ in self.cards), begun)
+        last = dict.fromkeys(self.cards, begun)
         while most > 0 and time.monotonic() < begun + KILLS_END:
             time.sleep(self.random.uniform(0.05, 0.5))
             ripe = [card for card, when in last.items() if time.monotonic() > when + PAUSE]
             if ripe:
-                card = self.random.choice(ripe)
-                self.hit(card)
+                card, fault = self._choose(ripe)
+                self.faults[fault] += 1
+                self._hit(card, fault, lines[card])
                 last[card] = time.monotonic()
                 most -= 1
-        for line in lines:
+        for line in itertools.chain(*lines.values()):
             line.finish(self.counts, self.errors)
 
-    def hit(self, card):
-        faults = FAULTS[type(card)]
-        name = self.random.choice(sorted(faults))
-        self.faults[name] += 1
-        faults[name](card)
+    def _lines(self, card):
+        place = self.cards[card]
+        return [
+            Line(f"{card.name}, capture", place, next(self.seeds), card.pcm, played=False),
+            Line(f"{card.name}, playback", place, next(self.seeds), card.pcm, played=True),
+        ]
+
+    def _choose(self, cards):
+        """One of the cards, and one of its faults that have been rare so far: so a few kills have them all."""
+        choice = [
+            (card, fault)
+            for card in cards
+            for fault in sorted([*FAULTS[type(card)], *filter(None, [self.cards[card].fault])])
+        ]
+        fewest = min(self.faults[fault] for _, fault in choice)
+        return self.random.choice([(card, fault) for card, fault in choice if self.faults[fault] == fewest])
+
+    def _hit(self, card, fault, lines):
+        place = self.cards[card]
+        if fault != place.fault:
+            FAULTS[type(card)][fault](card)
+            return
+        for line in lines:
+            line.cut = True
+        place.go(self.random.uniform(0.1, 1))
 
     def measure(self):
         """What is in use while nobody plays, each device process being a fresh one."""
-        for card, _ in self.cards:
+        for card in self.cards:
             card.end_device(signal.SIGKILL)
             wait_until(lambda card=card: card.counter("zero_copy_pages") == 0, f"{card.name}: pages to be let go")
         pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
         lines = pathlib.Path("/proc/meminfo").read_text()
         kinds = {**kernel_kib(), "shared memory": int(re.search(r"Shmem: +(\d+)", lines)[1])}
         used = {f"kernel's {kind}, KiB": kib for kind, kib in kinds.items()}
-        for card, _ in self.cards:
+        for card in self.cards:
             used[f"{card.name}: adapter's files"] = card.adapter.files()
             used[f"{card.name}: adapter's memory, KiB"] = card.adapter.resident_kib()
             if isinstance(card, RespawnedCard):

@@ -7,34 +7,20 @@ import alsa_tools
 import pytest
 import sounds
 from programs import Program, wait_until
-from real_card import CARDS, RealCard
+from real_card import RealCard
 from sounds import Layout
 from wave_compare import compare
 
-DRIVER = pathlib.Path("/sys/bus/platform/drivers/snd_aloop")
 GONE = "goes on in silence until it can be used"
 BACK = "what it uses is back"
 
 
-@pytest.fixture
-def plug():
-    """Unplugs and plugs real0; it is there again at the end."""
-    device = f"snd_aloop.{CARDS.index('real0')}"
-
-    class Plug:
-        @staticmethod
-        def out():
-            # Ends when nobody has the card open any more.
-            (DRIVER / "unbind").write_text(device)
-
-        @staticmethod
-        def back():
-            (DRIVER / "bind").write_text(device)
-            wait_until(lambda: pathlib.Path("/proc/asound/real0").exists(), "the real card to be back")
-
-    yield Plug
-    if not (DRIVER / device).exists():
-        Plug.back()
+@pytest.fixture(autouse=True)
+def plugged_in(real):
+    """Whatever a test did: the real card is there again at its end."""
+    yield
+    if not real.plugged_in():
+        real.plug_in()
 
 
 def told(card):
@@ -58,16 +44,16 @@ def check_end_of(sound, recorder):
     return start // frame_bytes
 
 
-def test_the_real_card_is_unplugged_and_plugged_in_again(make_card, real, plug):
+def test_the_real_card_is_unplugged_and_plugged_in_again(make_card, real):
     card = make_card("music", "-v", "--host", "alsa", "--playback-device", real.device)
     sound = sounds.noise(Layout(), 480 * 600)
     player = alsa_tools.Player(card.pcm, sound, period=480, buffer=1920)
     wait_until(lambda: "started" in card.device.output(), "the stream to start")
     for times in (1, 2):
-        plug.out()
+        real.unplug()
         wait_until(lambda: told(card) == (times, times - 1), "the log to say that the card is gone")
         assert player.running()
-        plug.back()
+        real.plug_in()
         wait_until(lambda: told(card) == (times, times), "the log to say that the card is back")
     recorder = alsa_tools.Recorder(real.far_end, Layout())
     player.finish()
@@ -76,14 +62,14 @@ def test_the_real_card_is_unplugged_and_plugged_in_again(make_card, real, plug):
     assert card.device.output().count("stream 0: started") == 1, "the stream was started again"
 
 
-def test_it_is_unplugged_while_it_captures(make_card, real, plug):
+def test_it_is_unplugged_while_it_captures(make_card, real):
     """arecord gets as many frames as before, in silence, and then the real card's again."""
     card = make_card("music", "--host", "alsa", "--capture-device", real.device)
     recorder = alsa_tools.Recorder(card.pcm, Layout(), period=480, buffer=1920)
-    plug.out()
+    real.unplug()
     wait_until(lambda: told(card) == (1, 0), "the log to say that the card is gone")
     recorder.wait_for(recorder.frames() + 4800)
-    plug.back()
+    real.plug_in()
     wait_until(lambda: told(card) == (1, 1), "the log to say that the card is back")
     sound = sounds.noise(Layout(), 48000).then_silence(4800)
     alsa_tools.play(real.far_end, sound, period=480, buffer=4800)
@@ -91,34 +77,34 @@ def test_it_is_unplugged_while_it_captures(make_card, real, plug):
     assert result.arrived, str(result)
 
 
-def test_it_is_unplugged_while_nothing_plays(make_card, real, plug):
+def test_it_is_unplugged_while_nothing_plays(make_card, real):
     """A card that is away at PREPARE is played on as soon as it is there."""
     card = make_card("music", "--host", "alsa", "--playback-device", real.device)
-    plug.out()
+    real.unplug()
     sound = sounds.noise(Layout(), 480 * 400)
     player = alsa_tools.Player(card.pcm, sound, period=480, buffer=1920)
     wait_until(lambda: told(card) == (1, 0), "the log to say that the card is gone")
-    plug.back()
+    real.plug_in()
     wait_until(lambda: told(card) == (1, 1), "the log to say that the card is back")
     recorder = alsa_tools.Recorder(real.far_end, Layout())
     player.finish()
     check_end_of(sound, recorder)
 
 
-def test_another_card_is_not_disturbed(make_card, plug):
+def test_another_card_is_not_disturbed(make_card, real):
     """Two streams of one process on two real cards: one goes, the other plays on without a gap."""
-    playing, leaving = RealCard("real1"), RealCard("real0")
+    playing = RealCard("real1")
     card = make_card(
-        "music", "--host", "alsa", "--playback-device", playing.device, "--capture-device", leaving.device
+        "music", "--host", "alsa", "--playback-device", playing.device, "--capture-device", real.device
     )
     sound = sounds.noise(Layout(), 480 * 200)
     captured = alsa_tools.Recorder(card.pcm, Layout(), period=480, buffer=1920)
     recorder = alsa_tools.Recorder(playing.far_end, Layout())
     player = alsa_tools.Player(card.pcm, sound, period=480, buffer=1920)
     recorder.wait_for(recorder.frames() + 9600)
-    plug.out()
+    real.unplug()
     wait_until(lambda: told(card) == (1, 0), "the log to say that the card is gone")
-    plug.back()
+    real.plug_in()
     wait_until(lambda: told(card) == (1, 1), "the log to say that the card is back")
     player.finish()
     result = recorder.compare(sound)

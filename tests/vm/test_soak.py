@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""Random kills while four cards play and record: no application hears of any, and nothing is left behind.
+"""Random kills of programs, unplugged cards, dead sound servers while four cards play and record: no
+application hears of any, and nothing is left behind.
 
 From the environment: VIRTIO_LOOPBACK_KILLS, how many (15); VIRTIO_LOOPBACK_SEED, which (1). `make soak`
 is this with 1000.
@@ -9,6 +10,7 @@ import os
 
 import pytest
 from soak import Soak
+from test_pipewire import make_server, programs_in_memory  # noqa: F401
 
 KILLS = int(os.environ.get("VIRTIO_LOOPBACK_KILLS") or 15)
 SEED = int(os.environ.get("VIRTIO_LOOPBACK_SEED") or 1)
@@ -22,9 +24,9 @@ def allowed(name):
 
 
 @pytest.mark.time_limit(SECONDS)
-def test_random_kills(make_card, record_property):
+def test_random_kills(make_server, make_card, record_property):  # noqa: F811
     print(f"\n{KILLS} kills, seed {SEED}", flush=True)
-    soak = Soak(make_card, SEED)
+    soak = Soak(make_card, make_server(channels=1), SEED)
     soak.round(2)
     before = soak.measure()
     while soak.kills < KILLS:
