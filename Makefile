@@ -69,7 +69,7 @@ test: ## everything: linters, unit tests, the driver on five kernels, tests in a
 	@$(HARNESS)/setup test
 	@$(HARNESS)/checks all $(if $(ONLY),--only "$(ONLY)")
 
-test-debug-kernels: ## the fuzzer in kernels built to watch themselves, FUZZ_SECONDS (3600) in each
+test-debug-kernels: ## the VM tests in kernels built to watch themselves, and the fuzzer for FUZZ_SECONDS (3600) in each
 	@$(HARNESS)/setup test
 	@$(HARNESS)/checks debug $(if $(ONLY),--only "$(ONLY)")
 

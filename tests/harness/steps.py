@@ -21,13 +21,14 @@ CARGO_DENY = ["cargo-deny", "0.20.2"]
 RUST_VMM = ["vhost-device-rng", "0.1.0"]  # a device that is not ours
 ADVISORY_SECONDS = 60  # how long its database may take to come
 
-DEBUG_KERNELS = ["6.12-debug", "6.12-kcsan"]  # `make test-debug-kernels` fuzzes in these
+DEBUG_KERNELS = ["6.12-debug", "6.12-kcsan"]  # `make test-debug-kernels` boots these
 FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS") or 3600)
 SHORT_FUZZ_SECONDS = 30
 KERNELS = ["5.10", "6.1", "6.12", "6.12-rt", "7.2"]  # the driver builds against these
 MAIN_KERNEL = "6.12"  # `make test` boots this one
 TEST_KERNELS = ["6.1", "6.12-rt", "7.2"]  # `make test-kernels` boots these
 VM_SECONDS = 2400
+DEBUG_VM_SECONDS = 6 * 3600
 FUZZER = "build the fuzzer of the control file"
 JUDGES = "get the kernel's own tests of sound cards"
 STRANGER = "get a device of rust-vmm"
@@ -126,23 +127,24 @@ def modules(kernel):
 
 
 def build_steps():
-    both = ("all", "kernels")
+    whole = ("all", "debug")
+    every = (*whole, "kernels")
     yield Step("build the programs", [[CARGO, "build", "--release", "--locked", "--workspace"]],
-               alone="cargo release", kinds=both)
+               alone="cargo release", kinds=every)
     yield Step(f"build the driver for {MAIN_KERNEL}", modules(MAIN_KERNEL), kinds=("all",))
-    yield Step(FUZZER, [[str(HARNESS / "build-fuzzer")]], kinds=both)
-    yield Step(JUDGES, [[str(HARNESS / "kernels"), "selftests", "6.12"]], kinds=("all",))
-    yield Step(STRANGER, [[str(HARNESS / "get-tool"), *RUST_VMM]], kinds=("all",))
-    yield Step(SOUND_SERVERS, [[str(HARNESS / "sound-servers"), "0.5", "0.4"]], kinds=("all",))
+    yield Step(FUZZER, [[str(HARNESS / "build-fuzzer")]], kinds=every)
+    yield Step(JUDGES, [[str(HARNESS / "kernels"), "selftests", "6.12"]], kinds=whole)
+    yield Step(STRANGER, [[str(HARNESS / "get-tool"), *RUST_VMM]], kinds=whole)
+    yield Step(SOUND_SERVERS, [[str(HARNESS / "sound-servers"), "0.5", "0.4"]], kinds=whole)
 
 
-def virtual_machine_step(kernel, selection, kinds, *needs):
+def virtual_machine_step(kernel, selection, kinds, *needs, seconds=VM_SECONDS, options=()):
     driver = f"build the driver for {kernel}"
     return Step(
         f"tests in a virtual machine, kernel {kernel}",
         [[str(HARNESS / "vm-tests"), "--kernel", kernel, "--module", str(BUILD / kernel / "virtio_loopback.ko"),
-          "--binaries", str(PROGRAMS), "--report", str(BUILD / f"vm-{kernel}"), "--time-limit", str(VM_SECONDS),
-          "--", "-v", *selection]],
+          "--binaries", str(PROGRAMS), "--report", str(BUILD / f"vm-{kernel}"), "--time-limit", str(seconds),
+          *options, "--", "-v", *selection]],
         needs=["build the programs", FUZZER, driver, *needs], live="vm", kinds=kinds, alone="vm",
         closing=PYTEST_CLOSING,
     )
@@ -152,13 +154,8 @@ def overload_step():
     """Two CPUs, both overloaded, or one of them taken away: that shows only there."""
     names = ("overload", "many_overloaded", "hotplug")
     files = [str(REPOSITORY / "tests" / "vm" / f"test_{name}.py") for name in names]
-    step = virtual_machine_step(MAIN_KERNEL, files, ("all",))
-    command = step.commands[0]
-    at = command.index("--")
-    report = command.index("--report") + 1
-    command[at:at] = ["--vm=--cpus", "--vm=2"]
-    command[report] = str(BUILD / "overload")
-    command.append("-s")  # for the table
+    options = ["--report", str(BUILD / "overload"), "--vm=--cpus", "--vm=2"]
+    step = virtual_machine_step(MAIN_KERNEL, [*files, "-s"], ("all",), options=options)  # -s: for the table
     return dataclasses.replace(step, name="cards on overloaded CPUs",
                                closing=rf"{PYTEST_CLOSING}|(navigation|music) +(yes|no) +\d|^priority +card|\d cards, ")
 
@@ -221,13 +218,18 @@ def kernel_test_steps():
 
 
 def debug_kernel_steps():
-    """The fuzzer of the control file in kernels that watch themselves; with failures in the one that can."""
+    """The tests, and the fuzzer of the control file, in kernels that watch themselves; with failures in the
+    one that can."""
+    debug = ("debug",)
     for kernel in DEBUG_KERNELS:
         built = f"build kernel {kernel}"
-        yield Step(built, [[str(HARNESS / "build-kernel"), kernel]], kinds=("debug",), alone="build kernel")
+        yield Step(built, [[str(HARNESS / "build-kernel"), kernel]], kinds=debug, alone="build kernel")
+        yield Step(f"build the driver for {kernel}", modules(kernel), needs=[built], kinds=debug)
+        yield virtual_machine_step(kernel, [], debug, JUDGES, STRANGER, SOUND_SERVERS, seconds=DEBUG_VM_SECONDS,
+                                   options=["--patience", "8", "--vm=--memory", "--vm=4G"])
         fuzz = [str(HARNESS / "fuzz"), kernel, str(FUZZ_SECONDS)]
         runs = [[*fuzz, "1"], [*fuzz, "2", "--inject"]] if kernel == "6.12-debug" else [[*fuzz, "1"]]
-        yield Step(f"fuzz the control file, kernel {kernel}", runs, needs=[built], kinds=("debug",), live="vm",
+        yield Step(f"fuzz the control file, kernel {kernel}", runs, needs=[built], kinds=debug, live="vm",
                    alone="vm", closing=r"^fuzzed for ")
 
 

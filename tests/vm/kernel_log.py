@@ -4,6 +4,8 @@
 import os
 import re
 
+from fuzz.reports import RULER, ours
+
 WARNING = 4  # KERN_WARNING; smaller numbers are worse
 
 # Words of a complaint at any priority: lockdep and the like also print lines of lower ones.
@@ -57,7 +59,8 @@ class KernelLog:
         """The new lines that a test must not cause."""
         # A line without its end is not shown before the next one starts.
         say("virtio-loopback tests: end of a test")
-        return [text for priority, text in self.new_lines() if is_complaint(priority, text)]
+        lines = without_races_of_others(self.new_lines())
+        return [text for priority, text in lines if is_complaint(priority, text)]
 
 
 def say(text, priority=6):
@@ -69,6 +72,24 @@ def parse(record):
     """One record of /dev/kmsg: "priority,sequence,time,flags;text" and continuation lines."""
     head, _, rest = record.decode(errors="replace").partition(";")
     return int(head.split(",")[0]) & 7, rest.split("\n")[0]
+
+
+def without_races_of_others(lines):
+    """The (priority, text) lines without reports of data races (KCSAN) that the driver has no part in."""
+    kept, report = [], []
+    for line in lines:
+        text = line[1]
+        if not report and "BUG: KCSAN" not in text:
+            kept.append(line)
+            continue
+        report.append(line)
+        if RULER.search(text):
+            if ours("\n".join(text for _, text in report)):
+                kept += report
+            elif kept and RULER.search(kept[-1][1]):
+                kept.pop()  # the one above it
+            report = []
+    return kept + report
 
 
 def is_complaint(priority, text):

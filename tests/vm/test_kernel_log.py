@@ -2,7 +2,7 @@
 """The watch over the kernel log sees what it has to see."""
 
 import pytest
-from kernel_log import KernelLog, is_complaint, say
+from kernel_log import KernelLog, is_complaint, say, without_races_of_others
 
 
 @pytest.fixture
@@ -34,3 +34,26 @@ def test_only_what_is_new_is_read(log):
     assert log.new_lines() == []
     say("virtio-loopback tests: two")
     assert log.complaints() == []
+
+
+RULE = (3, "=" * 66)
+
+
+def race(*frames):
+    """What KCSAN says of one, at the priority of an error."""
+    lines = ["BUG: KCSAN: data-race in one / other", "read to 0xff3500339e41ff98 of 8 bytes by task 12:", *frames]
+    return [RULE, *((3, line) for line in lines), RULE]
+
+
+@pytest.mark.parametrize(
+    "lines, kept",
+    [
+        (race(" one+0x69/0xd0", " other+0x1/0x20"), []),
+        (race(" vl_queue_reset+0x69/0xd0 [virtio_loopback]"), race(" vl_queue_reset+0x69/0xd0 [virtio_loopback]")),
+        (race(" one+0x69/0xd0")[:-1], race(" one+0x69/0xd0")[:-1]),
+    ],
+    ids=["others'", "ours", "cut off"],
+)
+def test_a_race_between_others_is_left_out(lines, kept):
+    before, after = (6, "before"), (4, "after")
+    assert without_races_of_others([before, *lines, after]) == [before, *kept, after]
