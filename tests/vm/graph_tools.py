@@ -62,6 +62,8 @@ def read_wav(path):
 class GraphRecorder(Program):
     """Records what `node` plays; it is recording once this exists."""
 
+    buffer = 0  # frames that may be heard again from it, as from a real card's
+
     def __init__(self, server, node, layout):
         self.layout = layout
         self._file = tempfile.NamedTemporaryFile(suffix=".wav")

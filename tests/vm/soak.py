@@ -55,7 +55,7 @@ class Wire:
         self.host = ("alsa", "--playback-device", real.device, "--capture-device", real.device)
 
     def player(self, sound):
-        return alsa_tools.Player(self.real.far_end, sound, period=PERIOD, buffer=BUFFER)
+        return alsa_tools.Player(self.real.far_end, sound.then_silence(4800), period=PERIOD, buffer=BUFFER)
 
     def recorder(self):
         # A buffer that no fault could empty.
@@ -97,11 +97,10 @@ class Line:
     def __init__(self, name, place, seed, pcm, played):
         self.name, self.played, self.far_end = name, played, place.name
         self.sound = sounds.noise(place.layout, FRAMES, seed)
-        silent = self.sound.then_silence(4800)
         if played:
             self.recorder = place.recorder()
-            self.player = alsa_tools.Player(pcm, silent, period=PERIOD, buffer=BUFFER)
-            self.echo = 0 if isinstance(place, Graph) else self.recorder.buffer
+            self.player = alsa_tools.Player(pcm, self.sound.then_silence(4800), period=PERIOD, buffer=BUFFER)
+            self.echo = self.recorder.buffer
         else:
             self.recorder = alsa_tools.Recorder(pcm, place.layout, period=PERIOD, buffer=BUFFER)
             self.player = place.player(self.sound)
