@@ -4,7 +4,6 @@
 From the environment:
   VIRTIO_LOOPBACK_MODULE    virtio_loopback.ko for the kernel that runs
   VIRTIO_LOOPBACK_BINARIES  folder with the programs virtio-loopback and vhost-user-sound
-  VIRTIO_LOOPBACK_PATIENCE  by what all time limits are multiplied, where the kernel is a slow one (1)
 
 Every test, also one that asks for no fixture, finds the module loaded, and fails if the kernel
 logs a complaint meanwhile, if it leaves a loopback device behind, or if it takes too long
@@ -22,7 +21,6 @@ import pytest
 from card import CLASS, Card
 from kernel_log import KernelLog
 from machine import load_module, prepare
-from patience import PATIENCE
 from programs import wait_until
 from real_card import RealCard
 
@@ -74,7 +72,7 @@ def watch(machine, request):
     load_module()
     marker = request.node.get_closest_marker("time_limit")
     signal.signal(signal.SIGALRM, alarm)
-    signal.alarm(PATIENCE * (marker.args[0] if marker else TIME_LIMIT))
+    signal.alarm(marker.args[0] if marker else TIME_LIMIT)
     before = devices()
     log = KernelLog()
     yield

@@ -24,8 +24,6 @@ import struct
 import threading
 import time
 
-from patience import PATIENCE
-
 PATH = "/dev/virtio-loopback"
 SYSFS = "/sys/class/virtio-loopback"
 PAGE = 4096
@@ -265,7 +263,7 @@ class Control:
 
     def wait_request(self, kind=None, timeout=20.0):
         """The next request; a test fails if none comes or it is another."""
-        end = time.monotonic() + timeout * PATIENCE
+        end = time.monotonic() + timeout
         while not self.poll(max(end - time.monotonic(), 0)) & select.POLLIN:
             if time.monotonic() > end:
                 raise TimeoutError("no request from the driver")
@@ -357,7 +355,7 @@ class SplitQueue:
 
     def wait(self, timeout=20.0):
         """The next chain; waits for kicks."""
-        end = time.monotonic() + timeout * PATIENCE
+        end = time.monotonic() + timeout
         while (chain := self.pop()) is None:
             left = end - time.monotonic()
             if left <= 0 or not select.select([self.kick], [], [], left)[0]:
@@ -416,7 +414,6 @@ def sysfs(name, attribute):
 
 def wait_until(condition, timeout=20.0, what="the condition"):
     """Poll until `condition()` is true; returns what it returned."""
-    timeout *= PATIENCE
     end = time.monotonic() + timeout
     while not (result := condition()):
         if time.monotonic() > end:
@@ -541,7 +538,7 @@ def read_hwrng(length, wait=True):
     Waits until there is a driver, unless told not to.
     """
     fd = os.open("/dev/hwrng", os.O_RDONLY)
-    end = time.monotonic() + 20 * PATIENCE
+    end = time.monotonic() + 20
     try:
         data = b""
         while len(data) < length:

@@ -11,7 +11,6 @@ import tempfile
 import time
 
 import guest_memory
-from patience import PATIENCE
 
 # Where virtio-loopback and vhost-user-sound lie in the guest.
 FOLDER = pathlib.Path("/run/virtio-loopback-tests")
@@ -38,7 +37,6 @@ def path_of(name):
 def wait_until(condition, what, seconds=10.0, pause=0.01):
     """Waits for something that has to come; returns what `condition` returned. Between two looks
     is a pause, which should be longer where a look is long."""
-    seconds *= PATIENCE
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
@@ -53,7 +51,7 @@ def run(*command, check=True, timeout=30, **keywords):
     """Runs a program to its end; its output is text. More keywords are those of subprocess."""
     command = [str(word) for word in command]
     keywords = {"stdin": subprocess.DEVNULL, **place(command[0]), **keywords}
-    result = subprocess.run(command, capture_output=True, text=True, timeout=timeout * PATIENCE, **keywords)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=timeout, **keywords)
     if check and result.returncode:
         raise AssertionError(f"{' '.join(command)}: exit status {result.returncode}\n{result.stderr}")
     return result
@@ -93,7 +91,6 @@ class Program:
         return self._process.poll()
 
     def wait(self, seconds=10.0):
-        seconds *= PATIENCE
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
