@@ -74,7 +74,9 @@ static inline void vl_vm_flags_clear(struct vm_area_struct *vma,
 
 /*
  * Wait, killable and without holding up the freezer: a task that only a
- * frozen process could wake must be frozen with it, or suspending fails.
+ * frozen process could wake must be frozen with it, or suspending fails. It
+ * may hold locks, of the device that is unbound for one, as one that waits for
+ * a server does; nothing on the way to sleep takes them (sleep.c).
  * Returns 0 on timeout, a negative errno when killed, else the time left.
  */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 1, 0)
@@ -85,7 +87,7 @@ static inline void vl_vm_flags_clear(struct vm_area_struct *vma,
 	if (!___wait_cond_timeout(condition))				\
 		__ret = ___wait_event(head,				\
 				___wait_cond_timeout(condition),	\
-				(TASK_KILLABLE | TASK_FREEZABLE), 0,	\
+				(TASK_KILLABLE | TASK_FREEZABLE_UNSAFE), 0, \
 				timeout,				\
 				__ret = schedule_timeout(__ret));	\
 	__ret;								\
@@ -96,7 +98,7 @@ static inline void vl_vm_flags_clear(struct vm_area_struct *vma,
 	long __left;							\
 	freezer_do_not_count();						\
 	__left = wait_event_killable_timeout(head, condition, timeout);	\
-	freezer_count();						\
+	freezer_count_unsafe();						\
 	__left;								\
 })
 #endif
