@@ -226,7 +226,7 @@ def debug_kernel_steps():
         yield Step(built, [[str(HARNESS / "build-kernel"), kernel]], kinds=debug, alone="build kernel")
         yield Step(f"build the driver for {kernel}", modules(kernel), needs=[built], kinds=debug)
         yield virtual_machine_step(kernel, [], debug, JUDGES, STRANGER, SOUND_SERVERS, seconds=DEBUG_VM_SECONDS,
-                                   options=["--vm=--quicken", "--vm=12", "--vm=--memory", "--vm=4G"])
+                                   options=["--vm=--quicken", "--vm=15", "--vm=--memory", "--vm=4G"])
         fuzz = [str(HARNESS / "fuzz"), kernel, str(FUZZ_SECONDS)]
         runs = [[*fuzz, "1"], [*fuzz, "2", "--inject"]] if kernel == "6.12-debug" else [[*fuzz, "1"]]
         yield Step(f"fuzz the control file, kernel {kernel}", runs, needs=[built], kinds=debug, live="vm",
