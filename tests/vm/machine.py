@@ -3,6 +3,7 @@
 
 import os
 import pathlib
+import platform
 import shutil
 import subprocess
 
@@ -35,6 +36,11 @@ def prepare():
     real_card.load()
     load_module()
     programs.run("udevadm", "settle")
+
+
+def watches_itself():
+    """Whether it is a kernel of tests/harness/build-kernel, with several times the work for everything."""
+    return platform.release().endswith(("-debug", "-kcsan"))
 
 
 def load_module():

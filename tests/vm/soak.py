@@ -51,6 +51,7 @@ class Wire:
 
     def __init__(self, real, unplug=False):
         self.real = real
+        self.was_away = False
         self.fault = "real card unplugged and plugged in" if unplug else None
         self.host = ("alsa", "--playback-device", real.device, "--capture-device", real.device)
 
@@ -61,7 +62,8 @@ class Wire:
         # A buffer that no fault could empty.
         return alsa_tools.Recorder(self.real.far_end, self.layout)
 
-    def go(self, seconds):
+    def go_away(self, seconds):
+        self.was_away = True
         self.real.unplug()
         time.sleep(seconds)
         self.real.plug_in()
@@ -78,6 +80,7 @@ class Graph:
 
     def __init__(self, server):
         self.server = server
+        self.was_away = False
 
     def player(self, sound):
         return GraphPlayer(self.server, "microphone", sound)
@@ -85,7 +88,8 @@ class Graph:
     def recorder(self):
         return GraphRecorder(self.server, "speakers", self.layout)
 
-    def go(self, seconds):
+    def go_away(self, seconds):
+        self.was_away = True
         self.server.kill()
         time.sleep(seconds)
         self.server.start()
@@ -95,7 +99,7 @@ class Line:
     """A sound on its way: who plays it, who records it, and what became of it."""
 
     def __init__(self, name, place, seed, pcm, played):
-        self.name, self.played, self.far_end = name, played, place.name
+        self.name, self.place, self.played = name, place, played
         self.sound = sounds.noise(place.layout, FRAMES, seed)
         if played:
             self.recorder = place.recorder()
@@ -105,7 +109,11 @@ class Line:
             self.recorder = alsa_tools.Recorder(pcm, place.layout, period=PERIOD, buffer=BUFFER)
             self.player = place.player(self.sound)
             self.echo = place.echo
-        self.cut = False  # what was at the far end has gone, and its program there with it
+
+    @property
+    def cut(self):
+        """Whether the far end has gone, and its program there with it."""
+        return self.place.was_away
 
     def finish(self, counts, errors):
         """Adds to the counts, and to the errors that the two applications have seen."""
@@ -140,7 +148,7 @@ class Line:
         counts["frames played"] += frames
         counts["frames lost"] += frames - sum(piece.frames for piece in found)
         counts["holes"] += len(gaps)
-        longest = f"longest hole, {self.far_end}, frames"
+        longest = f"longest hole, {self.place.name}, frames"
         counts[longest] = max([counts[longest], *(gap.length for gap in gaps)])
 
 
@@ -167,7 +175,7 @@ class Soak:
 
     def round(self, most):
         """Plays and records one sound on each card; at most so many faults happen meanwhile."""
-        lines = {card: self._lines(card) for card in self.cards}
+        lines = [line for card in self.cards for line in self._lines(card)]
         begun = time.monotonic()
         last = dict.fromkeys(self.cards, begun)
         while most > 0 and time.monotonic() < begun + KILLS_END:
@@ -176,37 +184,31 @@ class Soak:
             if ripe:
                 card, fault = self._choose(ripe)
                 self.faults[fault] += 1
-                self._hit(card, fault, lines[card])
+                self._faults(card)[fault](card)
                 last[card] = time.monotonic()
                 most -= 1
-        for line in itertools.chain(*lines.values()):
+        for line in lines:
             line.finish(self.counts, self.errors)
 
     def _lines(self, card):
         place = self.cards[card]
+        place.was_away = False
         return [
             Line(f"{card.name}, capture", place, next(self.seeds), card.pcm, played=False),
             Line(f"{card.name}, playback", place, next(self.seeds), card.pcm, played=True),
         ]
 
+    def _faults(self, card):
+        """All that may happen to a card."""
+        place = self.cards[card]
+        of_its_place = {place.fault: lambda _: place.go_away(self.random.uniform(0.1, 1))} if place.fault else {}
+        return {**FAULTS[type(card)], **of_its_place}
+
     def _choose(self, cards):
         """One of the cards, and one of its faults that have been rare so far: so a few kills have them all."""
-        choice = [
-            (card, fault)
-            for card in cards
-            for fault in sorted([*FAULTS[type(card)], *filter(None, [self.cards[card].fault])])
-        ]
+        choice = [(card, fault) for card in cards for fault in sorted(self._faults(card))]
         fewest = min(self.faults[fault] for _, fault in choice)
         return self.random.choice([(card, fault) for card, fault in choice if self.faults[fault] == fewest])
-
-    def _hit(self, card, fault, lines):
-        place = self.cards[card]
-        if fault != place.fault:
-            FAULTS[type(card)][fault](card)
-            return
-        for line in lines:
-            line.cut = True
-        place.go(self.random.uniform(0.1, 1))
 
     def measure(self):
         """What is in use while nobody plays, each device process being a fresh one."""
