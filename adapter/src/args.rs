@@ -27,6 +27,9 @@ Examples:
     virtio-loopback run --name music -- vhost-user-sound --host null
   The same with a device process that listens on a socket:
     virtio-loopback run --name music --socket /run/music.sock
+  One that is started, and has a guard, which replaces it quicker than a program starts:
+    virtio-loopback run --name music --socket /run/music.sock -- \
+        vhost-user-sound --socket-path /run/music.sock --respawn --host null
   What is wrong, and how to mend it:
     virtio-loopback doctor
   See what exists, watch it, and remove it:
@@ -110,7 +113,8 @@ impl Command {
 #[derive(Debug, Args)]
 #[command(override_usage = "\
 virtio-loopback run --name NAME [OPTIONS] --socket PATH
-       virtio-loopback run --name NAME [OPTIONS] -- COMMAND [ARGUMENT]...")]
+       virtio-loopback run --name NAME [OPTIONS] -- COMMAND [ARGUMENT]...
+       virtio-loopback run --name NAME [OPTIONS] --socket PATH -- COMMAND [ARGUMENT]...")]
 pub struct RunArgs {
     /// Name of the kernel device, and id of its ALSA card: at most 15 of A-Z a-z 0-9 _ - (31 for
     /// other devices than sound)
@@ -125,7 +129,6 @@ pub struct RunArgs {
     /// The device process listens on this Unix socket. A socket that does not exist yet is waited
     /// for; a device process that goes is waited for, too
     #[arg(long, value_name = "PATH", required_unless_present = "command")]
-    #[arg(conflicts_with = "command")]
     socket: Option<PathBuf>,
 
     /// Destroy the kernel device at the end
@@ -151,8 +154,8 @@ pub struct RunArgs {
     output: LogArgs,
 
     /// Start the device process, with a connected socket: "{fd}" in its arguments becomes the
-    /// number of the file descriptor; without any, --fd=N is appended. It is ended with this
-    /// program, and started again when it dies, or is stopped by a signal: at once, but later and
+    /// number of the file descriptor; without any, --fd=N is appended. With --socket, it gets none,
+    /// and is to listen there, for whichever of its processes serves. It is ended with this program, and started again when it dies, or is stopped by a signal: at once, but later and
     /// later where it dies again and again. VHOST_USER_COMMAND_SOCKET in its environment says
     /// where it may take commands
     #[arg(last = true, value_name = "COMMAND")]
@@ -170,8 +173,8 @@ impl From<RunArgs> for RunOptions {
                 config_size: args.config_size,
             },
             process: match args.socket {
-                Some(path) => DeviceProcessAt::Socket(path),
-                None => DeviceProcessAt::Command(args.command),
+                Some(path) if args.command.is_empty() => DeviceProcessAt::Socket(path),
+                socket => DeviceProcessAt::Command(args.command, socket),
             },
             ephemeral: args.ephemeral,
         }
@@ -283,14 +286,25 @@ mod tests {
         let command = ["dev", "--fd", "{fd}", "--json"]
             .map(OsString::from)
             .to_vec();
-        assert_eq!(options.process, DeviceProcessAt::Command(command));
+        assert_eq!(options.process, DeviceProcessAt::Command(command, None));
         assert_eq!((options.device.id, options.ephemeral), (4, true));
     }
 
     #[test]
-    fn one_of_them_and_only_one() {
+    fn a_command_may_listen_on_a_socket() {
+        let options = run("--name music --socket /run/x -- dev --socket-path /run/x").unwrap();
+        let command = ["dev", "--socket-path", "/run/x"]
+            .map(OsString::from)
+            .to_vec();
+        assert_eq!(
+            options.process,
+            DeviceProcessAt::Command(command, Some("/run/x".into()))
+        );
+    }
+
+    #[test]
+    fn one_of_them_is_needed() {
         assert!(run("--name music").is_err());
-        assert!(run("--name music --socket /run/x -- dev").is_err());
         assert!(run("--socket /run/x").is_err());
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A device process that the adapter starts itself: `run … -- COMMAND`.
+//! A device process that the adapter starts itself: `run … -- COMMAND`. It gets a connected socket, or
+//! listens where it is told to.
 //!
 //! The process is to end with the adapter, however that ends: PR_SET_PDEATHSIG, which a process can
 //! only set for itself. So the adapter starts its own program with a hidden subcommand, which sets
@@ -72,14 +73,9 @@ pub struct DeviceProcess {
 impl DeviceProcess {
     /// Starts `command` with one end of a socket pair; returns the other end.
     ///
-    /// `program` is this program, see [`THIS_PROGRAM`]; `command_socket` is where the device process
-    /// may take commands. Must be called by the main thread: the
-    /// kernel sends the parent death signal when the *thread* that started the child ends.
-    ///
     /// # Errors
-    /// [`ProcessError::Socket`], [`ProcessError::Start`]. A COMMAND that cannot be started is
-    /// seen by its exit status, and says why itself.
-    pub fn start(
+    /// [`ProcessError::Socket`], and those of [`Self::start`].
+    pub fn start_connected(
         program: &Path,
         command: &[OsString],
         command_socket: Option<&Path>,
@@ -87,16 +83,35 @@ impl DeviceProcess {
         let (ours, theirs) = UnixStream::pair().map_err(ProcessError::Socket)?;
         fcntl(theirs.as_fd(), FcntlArg::F_SETFD(FdFlag::empty()))
             .map_err(|errno| ProcessError::Socket(errno.into()))?;
+        let command = with_fd(command, theirs.as_raw_fd());
+        Ok((Self::start(program, &command, command_socket)?, ours))
+    }
+
+    /// Starts `command`, which finds its frontend by itself.
+    ///
+    /// `program` is this program, see [`THIS_PROGRAM`]; `command_socket` is where the device process
+    /// may take commands. Must be called by the main thread: the
+    /// kernel sends the parent death signal when the *thread* that started the child ends.
+    ///
+    /// # Errors
+    /// [`ProcessError::Start`]. A COMMAND that cannot be started is seen by its exit status, and says
+    /// why itself.
+    pub fn start(
+        program: &Path,
+        command: &[OsString],
+        command_socket: Option<&Path>,
+    ) -> Result<Self, ProcessError> {
         let child = Command::new(program)
             .arg0(env!("CARGO_PKG_NAME"))
             .arg(SUBCOMMAND)
             .arg(std::process::id().to_string())
             .arg("--")
-            .args(with_fd(command, theirs.as_raw_fd()))
+            .args(command)
             .envs(command_socket.map(|path| (command_socket::VARIABLE, path)))
             .spawn()
             .map_err(ProcessError::Start)?;
-        Ok((Self { child }, ours))
+        log::debug!("started the device process {}", child.id());
+        Ok(Self { child })
     }
 
     /// Its process id.

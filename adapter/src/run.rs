@@ -48,8 +48,8 @@ const END_TIME: Duration = Duration::from_secs(1);
 pub enum DeviceProcessAt {
     /// It listens on a socket.
     Socket(PathBuf),
-    /// It is to be started.
-    Command(Vec<OsString>),
+    /// It is to be started, with a connected socket, or to listen on this one.
+    Command(Vec<OsString>, Option<PathBuf>),
 }
 
 /// What `run` is asked for.
@@ -82,8 +82,8 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         inflight: Inflight::of(&options.name),
     };
     let result = match &options.process {
-        DeviceProcessAt::Socket(path) => run.with_socket(path),
-        DeviceProcessAt::Command(command) => run.with_command(command),
+        DeviceProcessAt::Socket(path) => run.at_socket(path, None).map(drop),
+        DeviceProcessAt::Command(command, socket) => run.with_command(command, socket.as_deref()),
     };
     match run.leave_device() {
         // What ended the run is the better report.
@@ -131,11 +131,15 @@ struct Run<'a> {
 impl Run<'_> {
     /// Starts the COMMAND, and starts it again whenever it goes; one that does not get as far as to
     /// have a device is not started again.
-    fn with_command(&mut self, command: &[OsString]) -> Result<(), RunError> {
+    fn with_command(
+        &mut self,
+        command: &[OsString],
+        socket: Option<&Path>,
+    ) -> Result<(), RunError> {
         let mut restarts = Restarts::new();
         loop {
             let since = Instant::now();
-            let gone = match self.command_once(command) {
+            let gone = match self.command_once(command, socket) {
                 Ok(None) => return Ok(()),
                 Ok(Some(gone)) | Err(gone @ RunError::Process(_)) if self.has_device => gone,
                 Ok(Some(error)) | Err(error) => return Err(error),
@@ -152,12 +156,26 @@ impl Run<'_> {
     }
 
     /// Starts the COMMAND and serves with it. `None`: it is not to be started again.
-    fn command_once(&mut self, command: &[OsString]) -> Result<Option<RunError>, RunError> {
+    fn command_once(
+        &mut self,
+        command: &[OsString],
+        socket: Option<&Path>,
+    ) -> Result<Option<RunError>, RunError> {
         let commands = command_socket::of_new_process(&self.options.name);
-        let program = Path::new(THIS_PROGRAM);
-        let (mut process, socket) = DeviceProcess::start(program, command, commands.as_deref())?;
-        log::debug!("started the device process {}", process.id());
-        let served = self.serve(socket, Some(&mut process));
+        let (program, commands) = (Path::new(THIS_PROGRAM), commands.as_deref());
+        let (mut process, served) = match socket {
+            None => {
+                let (mut process, socket) =
+                    DeviceProcess::start_connected(program, command, commands)?;
+                let served = self.serve(socket, Some(&mut process));
+                (process, served)
+            }
+            Some(path) => {
+                let mut process = DeviceProcess::start(program, command, commands)?;
+                let served = self.at_socket(path, Some(&mut process));
+                (process, served)
+            }
+        };
         let time = match &served {
             // It has hung up, so it is about to end; its exit status is the better report.
             Ok(Ending::BackendClosed) | Err(_) => END_TIME,
@@ -180,19 +198,26 @@ impl Run<'_> {
                 Some(RunError::CommandEnded(status))
             }
             (Err(error), None) if error.is_backend_closed() => Some(error),
+            (Err(error @ RunError::NobodyListens { .. }), None) => Some(error),
             (Err(error), _) => return Err(error),
         })
     }
 
-    fn with_socket(&mut self, path: &Path) -> Result<(), RunError> {
+    /// Serves with whoever listens on `path`, and with whoever does after that one has gone; until the
+    /// `process` that is to listen there, if it is our child, has ended.
+    fn at_socket(
+        &mut self,
+        path: &Path,
+        mut process: Option<&mut DeviceProcess>,
+    ) -> Result<Ending, RunError> {
         let begun = Instant::now();
         let mut give_up = Some(begun + CONNECT_TIME);
         let mut restarts = Restarts::new();
-        while let Some(socket) = connect(path, self.signals, give_up)? {
+        while let Some(socket) = connect(path, self.signals, give_up, process.as_deref_mut())? {
             let since = Instant::now();
-            let why = match self.serve(socket, None) {
+            let why = match self.serve(socket, process.as_deref_mut()) {
                 Ok(Ending::BackendClosed) => String::new(),
-                Ok(_) => return Ok(()),
+                Ok(ending) => return Ok(ending),
                 // A device process that is just ending hangs up, too; its service manager has another.
                 Err(error)
                     if error.is_backend_closed()
@@ -209,10 +234,14 @@ impl Run<'_> {
                 break;
             }
             if self.has_device {
-                give_up = None;
+                give_up = process.is_some().then(|| Instant::now() + CONNECT_TIME);
             }
         }
-        Ok(())
+        let ended = process.map(DeviceProcess::exit_status).transpose()?;
+        Ok(match ended.flatten() {
+            Some(status) => Ending::CommandEnded(status),
+            None => Ending::Signal,
+        })
     }
 
     /// Waits; false if a signal is to end this run.

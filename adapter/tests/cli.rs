@@ -166,7 +166,7 @@ fn a_command_gets_the_connected_socket() {
     let script = "printf %s \"$0\" >&{fd}".to_owned();
     let command = ["bash".into(), "-c".into(), script.into(), "hello".into()];
     let (mut process, mut socket) =
-        DeviceProcess::start(Path::new(PROGRAM), &command, None).unwrap();
+        DeviceProcess::start_connected(Path::new(PROGRAM), &command, None).unwrap();
     let mut text = String::new();
     socket.read_to_string(&mut text).unwrap();
     assert_eq!(text, "hello");
@@ -180,7 +180,8 @@ fn a_command_is_told_where_to_take_commands() {
     let script = "printf %s \"$VHOST_USER_COMMAND_SOCKET\" >&{fd}";
     let command = ["bash".into(), "-c".into(), script.into()];
     let path = Path::new("/run/virtio-loopback/music.commands");
-    let start = |socket| DeviceProcess::start(Path::new(PROGRAM), &command, socket).unwrap();
+    let start =
+        |socket| DeviceProcess::start_connected(Path::new(PROGRAM), &command, socket).unwrap();
     let (_process, mut socket) = start(Some(path));
     let mut text = String::new();
     socket.read_to_string(&mut text).unwrap();
@@ -197,7 +198,7 @@ fn a_command_is_ended_and_killed_if_it_does_not_end() {
             format!("{script}; : {{fd}}").into(),
         ];
         let (process, mut socket) =
-            DeviceProcess::start(Path::new(PROGRAM), &command, None).unwrap();
+            DeviceProcess::start_connected(Path::new(PROGRAM), &command, None).unwrap();
         socket.read_exact(&mut [0]).unwrap();
         process
     };

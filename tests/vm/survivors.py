@@ -10,9 +10,9 @@ from card import Card
 from programs import Program, wait_until
 
 
-def child_of(program):
-    """The process that a program has started; None where there is none."""
-    with open(f"/proc/{program.pid}/task/{program.pid}/children") as file:
+def child_of(pid):
+    """The process that a process has started; None where there is none."""
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
         children = file.read().split()
     return int(children[0]) if children else None
 
@@ -44,7 +44,7 @@ class SupervisedCard(ReplacedDevice, Card):
 
     def device_pid(self):
         """None between two of them."""
-        return child_of(self.adapter)
+        return child_of(self.adapter.pid)
 
     def end_both(self, between=lambda: None):
         """`between`: what happens while there is neither."""
@@ -99,4 +99,22 @@ class RespawnedCard(ReplacedDevice, ServedCard):
 
     def device_pid(self):
         """None between two of them."""
-        return child_of(self.device)
+        return child_of(self.device.pid)
+
+
+class SupervisedRespawnedCard(SupervisedCard):
+    """`virtio-loopback run --socket PATH -- vhost-user-sound --respawn`: a guard, which is the adapter's child."""
+
+    def __init__(self, name, *host):
+        super().__init__(name, "--respawn", *host)
+
+    def launch_adapter(self):
+        command = ["run", "--name", self.name, "--socket", self.socket, "--", *self.device_command()]
+        self.adapter = Program(programs.path_of("virtio-loopback"), *command)
+
+    def guard_pid(self):
+        return child_of(self.adapter.pid)
+
+    def device_pid(self):
+        guard = self.guard_pid()
+        return guard and child_of(guard)

@@ -6,8 +6,11 @@ machines, as its authors published it.
 import os
 import pathlib
 
+import guest_memory
 import programs
+import pytest
 from card import Card
+from programs import Program
 
 PROGRAM = pathlib.Path(os.environ.get("VIRTIO_LOOPBACK_TOOLS", "/nonexistent"), "bin", "vhost-device-rng")
 RANDOM = pathlib.Path("/sys/class/misc/hw_random")
@@ -30,9 +33,23 @@ class Dice(Card):
         return self.state() == "live" and self.attribute("attached") == "1"
 
 
-def test_its_numbers_are_read(make_card):
+class StartedDice(Dice):
+    """The same, started by its adapter."""
+
+    def start(self):
+        self.start_adapter()
+        return self
+
+    def launch_adapter(self):
+        guest_memory.add([str(PROGRAM)])  # where its adapter is
+        command = ["run", "--name", self.name, *self.options, "--socket", self.socket, "--", *self.device_command()]
+        self.adapter = Program(programs.path_of("virtio-loopback"), *command)
+
+
+@pytest.mark.parametrize("kind", [Dice, StartedDice])
+def test_its_numbers_are_read(make_card, kind):
     """It does not acknowledge (REPLY_ACK), and it forgets a kick that comes before its queue is enabled."""
-    dice = make_card("dice", kind=Dice)
+    dice = make_card("dice", kind=kind)
     numbers = programs.FOLDER / "numbers"
     for _ in range(5):
         available = (RANDOM / "rng_available").read_text().split()

@@ -2,6 +2,7 @@
 """The device process dies while an application plays and another one captures: neither hears of it, and
 what is heard has one short hole."""
 
+import os
 import pathlib
 import signal
 import time
@@ -14,7 +15,7 @@ import sounds
 from machine import watches_itself
 from programs import wait_until
 from sounds import Layout
-from survivors import RespawnedCard, ServedCard, SupervisedCard
+from survivors import RespawnedCard, ServedCard, SupervisedCard, SupervisedRespawnedCard
 
 # 100 ms, after which ALSA gives up on a stream. It is some 48 ms, most of which is the start of a process
 # on a machine of 10^9 instructions a second; each run's figures are in junit.xml.
@@ -71,11 +72,12 @@ def test_it_dies_while_playing(supervised, real, sound, record_property, number)
     assert "1 xruns" in programs.run(programs.path_of("virtio-loopback"), "status", supervised.name).stdout
 
 
+@pytest.mark.parametrize("kind", [RespawnedCard, SupervisedRespawnedCard])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGSTOP])
-def test_a_guard_replaces_it_while_it_plays_and_captures(make_card, real, sound, record_property, number):
+def test_a_guard_replaces_it_while_it_plays_and_captures(make_card, real, sound, record_property, number, kind):
     """Without the start of a program, the hole is half as long."""
     host = ["--host", "alsa", "--playback-device", real.device, "--capture-device", real.device]
-    card = make_card("music", *host, kind=RespawnedCard)
+    card = make_card("music", *host, kind=kind)
     recorder = alsa_tools.Recorder(real.far_end, sound.layout)
     own = alsa_tools.Recorder(card.pcm, sound.layout, period=PERIOD, buffer=BUFFER)
     player = alsa_tools.Player(card.pcm, sound, period=PERIOD, buffer=BUFFER)
@@ -87,8 +89,24 @@ def test_a_guard_replaces_it_while_it_plays_and_captures(make_card, real, sound,
     found = holes.pieces(sound, recorder.finish(), recorder.buffer)
     record_property("holes", str(holes.holes(found)))
     check(found, sound, times=2, longest=LONGEST_OF_A_GUARD)
-    assert card.device.output().count("another one takes its place") == 2
+    log = card.adapter.output() if kind is SupervisedRespawnedCard else card.device.output()
+    assert log.count("another one takes its place") == 2, log
     assert card.counter("restarts") == 2
+
+
+def test_a_guard_below_the_adapter_dies(make_card, real, sound):
+    """The adapter starts another one, which listens at the same socket."""
+    host = ["--host", "alsa", "--playback-device", real.device]
+    card = make_card("music", *host, kind=SupervisedRespawnedCard)
+    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
+    player = alsa_tools.Player(card.pcm, sound, period=PERIOD, buffer=BUFFER)
+    recorder.wait_for(recorder.frames() + 48000)
+    before = card.device_pid()
+    os.kill(card.guard_pid(), signal.SIGKILL)
+    card.wait_for_another(before)
+    player.finish()
+    check(holes.pieces(sound, recorder.finish(), recorder.buffer), sound)
+    assert "the device process ended (signal: 9 (SIGKILL)); it is started again" in card.adapter.output()
 
 
 @pytest.mark.kernel_may_say(".")

@@ -128,7 +128,7 @@ fn the_end_of_the_command_ends_it() {
     let mut session = Session::new(FakeDriver::new(1), backend, &offer, nothing_in_flight());
     let signals = Signals::register().unwrap();
     // Ends by itself, whatever its arguments are.
-    let (mut process, _socket) =
+    let mut process =
         DeviceProcess::start(Path::new("/bin/false"), &["ignored".into()], None).unwrap();
     let process = Some(&mut process);
     let mut event_loop = EventLoop::new(&mut session, &signals, process, &mut ready, String::new());

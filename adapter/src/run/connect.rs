@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::RunError;
+use crate::device_process::DeviceProcess;
 use crate::signals::Signals;
 
 /// First and longest wait between two tries.
@@ -64,11 +65,12 @@ impl BackOff {
 }
 
 /// Connects to `path`; waits for somebody to listen there until `give_up`, or for ever.
-/// `None`: a signal ended the wait.
+/// `None`: a signal, or the end of the process that is to listen, ended the wait.
 pub(super) fn connect(
     path: &Path,
     signals: &Signals,
     give_up: Option<Instant>,
+    mut process: Option<&mut DeviceProcess>,
 ) -> Result<Option<UnixStream>, RunError> {
     let name = || path.display().to_string();
     let mut back_off = BackOff::new();
@@ -104,7 +106,11 @@ pub(super) fn connect(
         signals
             .wait(left.unwrap_or(pause).min(pause))
             .map_err(RunError::Signals)?;
-        if signals.end_requested() {
+        let ended = match &mut process {
+            Some(process) => process.exit_status()?.is_some(),
+            None => false,
+        };
+        if ended || signals.end_requested() {
             return Ok(None);
         }
     }
@@ -123,7 +129,7 @@ mod tests {
         let signals = Signals::register().unwrap();
         let soon = || Some(Instant::now() + Duration::from_millis(100));
 
-        let error = connect(&path, &signals, soon()).unwrap_err();
+        let error = connect(&path, &signals, soon(), None).unwrap_err();
         assert!(matches!(error, RunError::NobodyListens { .. }));
         assert!(error.to_string().contains("nobody listens on"));
 
@@ -132,10 +138,10 @@ mod tests {
             std::thread::sleep(Duration::from_millis(200));
             UnixListener::bind(late).unwrap().accept().unwrap();
         });
-        assert!(connect(&path, &signals, None).unwrap().is_some());
+        assert!(connect(&path, &signals, None, None).unwrap().is_some());
         listening.join().unwrap();
 
-        let error = connect(&path, &signals, soon()).unwrap_err();
+        let error = connect(&path, &signals, soon(), None).unwrap_err();
         assert!(
             matches!(error, RunError::NobodyListens { .. }),
             "a file nobody listens on"
@@ -143,9 +149,20 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_ends_does_not_listen_any_more() {
+        let signals = Signals::register().unwrap();
+        let nowhere = Path::new("/nonexistent/socket");
+        let mut process =
+            DeviceProcess::start(Path::new("/bin/false"), &["ignored".into()], None).unwrap();
+        let connected = connect(nowhere, &signals, None, Some(&mut process));
+        assert!(connected.unwrap().is_none());
+        assert!(process.exit_status().unwrap().is_some());
+    }
+
+    #[test]
     fn a_path_that_is_no_socket_is_an_error_at_once() {
         let signals = Signals::register().unwrap();
-        let error = connect(Path::new("/proc/self/status/x"), &signals, None).unwrap_err();
+        let error = connect(Path::new("/proc/self/status/x"), &signals, None, None).unwrap_err();
         assert!(matches!(error, RunError::Connect { .. }), "{error:?}");
     }
 
