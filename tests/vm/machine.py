@@ -39,7 +39,8 @@ def prepare():
 
 
 def watches_itself():
-    """Whether it is a kernel of tests/harness/build-kernel, with several times the work for everything."""
+    """Whether it is a kernel of tests/harness/build-kernel, with several times the work for everything, and
+    which does not give freed memory away at once."""
     return platform.release().endswith(("-debug", "-kcsan"))
 
 
