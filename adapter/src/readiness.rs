@@ -156,10 +156,11 @@ impl Readiness {
         }
     }
 
-    /// udev has done with the card's files, or there is no udev.
+    /// The card's files are there, and udev has done with them, or there is no udev.
     fn is_given_away(&self) -> bool {
         let known = |number: &String| self.udev.join(format!("c{number}")).exists();
-        !self.udev.exists() || self.folder.alsa_files().iter().all(known)
+        let files = self.folder.alsa_files();
+        files.is_some_and(|files| !self.udev.exists() || files.iter().all(known))
     }
 }
 
@@ -200,7 +201,11 @@ mod tests {
 
         fn card(&self, id: &str) {
             self.write("class/music/virtio0/sound/card2/id", id);
-            self.write("class/music/virtio0/sound/card2/controlC2/dev", "116:9\n");
+        }
+
+        fn file(&self, name: &str, number: &str) {
+            let path = format!("class/music/virtio0/sound/card2/{name}/dev");
+            self.write(&path, number);
         }
     }
 
@@ -222,6 +227,11 @@ mod tests {
         assert_eq!(machine.readiness.see(SOON), Seen::Coming);
         machine.card("music\n");
         assert_eq!(machine.readiness.see(SOON), Seen::Coming);
+        machine.file("pcmC2D0p", "116:8\n");
+        machine.write("udev/c116:8", "");
+        assert_eq!(machine.readiness.see(SOON), Seen::Coming);
+        machine.file("controlC2", "116:9\n");
+        assert_eq!(machine.readiness.see(SOON), Seen::Coming);
         machine.write("udev/c116:9", "");
         let usable = Seen::Usable("serving ALSA card 2 (hw:music)".into());
         assert_eq!(machine.readiness.see(SOON), usable);
@@ -234,6 +244,8 @@ mod tests {
     fn a_machine_without_udev_is_not_waited_for_long() {
         let machine = machine("sound");
         machine.card("music\n");
+        assert_eq!(machine.readiness.see(SOON), Seen::Coming);
+        machine.file("controlC2", "116:9\n");
         assert!(matches!(machine.readiness.see(SOON), Seen::Usable(_)));
         machine.card("SoundCard\n");
         assert_eq!(machine.readiness.see(SOON), Seen::Coming);

@@ -53,7 +53,8 @@ class Card:
         assert self.adapter.running(), self.adapter.output()
 
     def ready(self):
-        return self.state() == "live" and self.attribute("attached") == "1" and self.alsa_id() == self.name
+        served = self.state() == "live" and self.attribute("attached") == "1"
+        return served and self.alsa_id() == self.name and self.node_names()
 
     def kill_adapter(self):
         self.adapter.kill()
@@ -104,14 +105,14 @@ class Card:
         except OSError:
             return None
 
+    def node_names(self):
+        """Names of its device nodes in /dev/snd, sorted. All are there with the one for its controls: before, none."""
+        names = sorted(path.parent.name for path in self.folder.glob("virtio*/sound/card*/*/dev"))
+        return names if any(name.startswith("controlC") for name in names) else []
+
     def nodes(self):
-        """Names of its device nodes in /dev/snd, sorted. All are there with the one for its controls."""
-
-        def all_nodes():
-            names = [path.parent.name for path in self.folder.glob("virtio*/sound/card*/*/dev")]
-            return names if any(name.startswith("controlC") for name in names) else []
-
-        return sorted(wait_until(all_nodes, f"{self.name}: its device nodes"))
+        """The same, waited for."""
+        return wait_until(self.node_names, f"{self.name}: its device nodes")
 
     @property
     def pcm(self):

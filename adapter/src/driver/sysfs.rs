@@ -71,15 +71,14 @@ impl DeviceFolder {
         })
     }
 
-    /// Device numbers ("116:9") of the files in /dev/snd of a sound device's card.
-    pub fn alsa_files(&self) -> Vec<String> {
-        let sound = self.virtio_device().map(|device| device.join("sound"));
-        let card = sound.and_then(|sound| numbered(&sound, "card"));
-        let folders = card.and_then(|(_, card)| fs::read_dir(card).ok());
-        let files = folders.into_iter().flatten().flatten();
-        files
-            .filter_map(|folder| read(&folder.path().join("dev")))
-            .collect()
+    /// Device numbers ("116:9") of the files in /dev/snd of a sound device's card. `None` until the last
+    /// of them is there, which is that of its controls.
+    pub fn alsa_files(&self) -> Option<Vec<String>> {
+        let (_, card) = numbered(&self.virtio_device()?.join("sound"), "card")?;
+        numbered(&card, "controlC")?;
+        let folders = fs::read_dir(card).ok()?.flatten();
+        let numbers = folders.filter_map(|folder| read(&folder.path().join("dev")));
+        Some(numbers.collect())
     }
 
     fn virtio_device(&self) -> Option<PathBuf> {
@@ -157,7 +156,7 @@ mod tests {
                 id: "music".into()
             })
         );
-        assert_eq!(device.alsa_files(), ["116:9"]);
+        assert_eq!(device.alsa_files(), Some(vec!["116:9".into()]));
     }
 
     #[test]
