@@ -28,7 +28,7 @@ Examples:
   The same with a device process that listens on a socket:
     virtio-loopback run --name music --socket /run/music.sock
   One that is started, and has a guard, which replaces it quicker than a program starts:
-    virtio-loopback run --name music --socket /run/music.sock -- \
+    virtio-loopback run --name music --socket /run/music.sock -- \\
         vhost-user-sound --socket-path /run/music.sock --respawn --host null
   What is wrong, and how to mend it:
     virtio-loopback doctor
@@ -154,10 +154,10 @@ pub struct RunArgs {
     output: LogArgs,
 
     /// Start the device process, with a connected socket: "{fd}" in its arguments becomes the
-    /// number of the file descriptor; without any, --fd=N is appended. With --socket, it gets none,
-    /// and is to listen there, for whichever of its processes serves. It is ended with this program, and started again when it dies, or is stopped by a signal: at once, but later and
-    /// later where it dies again and again. VHOST_USER_COMMAND_SOCKET in its environment says
-    /// where it may take commands
+    /// number of the file descriptor; without any, --fd=N is appended. With --socket, it is to listen
+    /// there instead. It is ended with this program, and started again when it dies, or is stopped by
+    /// a signal: at once, but later and later where it dies again and again.
+    /// VHOST_USER_COMMAND_SOCKET in its environment says where it may take commands
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
