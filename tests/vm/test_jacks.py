@@ -134,13 +134,15 @@ def test_a_driver_that_comes_anew_finds_the_jacks_as_they_are(jacks):
     driver = pathlib.Path("/sys/bus/virtio/drivers/virtio_snd")
     name = next(jacks.folder.glob("virtio*")).name
     words = [programs.path_of("vhost-user-sound"), "tell", COMMANDS, "jack", "headphone"]
-    script = 'while :; do "$@" plugged; "$@" unplugged; done'
-    plugger = Program("sh", "-c", script, "sh", *words)
+    going_on = programs.FOLDER / "plugging"
+    going_on.touch()
+    plugger = Program("sh", "-c", 'while [ -e "$0" ]; do "$@" plugged; "$@" unplugged; done', going_on, *words)
     for _ in range(8):
         (driver / "unbind").write_text(name)
         (driver / "bind").write_text(name)
         jacks.wait_ready()
-    plugger.kill()
+    going_on.unlink()
+    plugger.wait()
     tell("jack", "headphone", "plugged")
     wait_until(lambda: plugged(jacks, "Headphone Jack"), "the jack")
     tell("jack", "microphone", "unplugged")
