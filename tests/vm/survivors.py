@@ -12,8 +12,11 @@ from programs import Program, wait_until
 
 def child_of(pid):
     """The process that a process has started; None where there is none."""
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        children = file.read().split()
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            children = file.read().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None  # it has gone itself
     return int(children[0]) if children else None
 
 
