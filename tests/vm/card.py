@@ -42,11 +42,10 @@ class Card:
         self.launch_adapter()
         self.wait_ready()
 
-    def launch_adapter(self):
-        """Starts it, and does not wait for the card."""
-        self.adapter = Program(
-            programs.path_of("virtio-loopback"), "run", "--name", self.name, *self.options, "--socket", self.socket
-        )
+    def launch_adapter(self, *command):
+        """Starts it, with a COMMAND to start if there is one, and does not wait for the card."""
+        words = ["run", "--name", self.name, *self.options, "--socket", self.socket]
+        self.adapter = Program(programs.path_of("virtio-loopback"), *words, *(["--", *command] if command else []))
 
     def wait_ready(self):
         wait_until(lambda: self.ready() or not self.adapter.running(), f"{self.name}: the card\n{self.report()}")

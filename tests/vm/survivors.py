@@ -112,8 +112,7 @@ class SupervisedRespawnedCard(SupervisedCard):
         super().__init__(name, "--respawn", *host)
 
     def launch_adapter(self):
-        command = ["run", "--name", self.name, "--socket", self.socket, "--", *self.device_command()]
-        self.adapter = Program(programs.path_of("virtio-loopback"), *command)
+        Card.launch_adapter(self, *self.device_command())
 
     def guard_pid(self):
         return child_of(self.adapter.pid)

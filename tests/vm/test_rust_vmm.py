@@ -10,10 +10,14 @@ import guest_memory
 import programs
 import pytest
 from card import Card
-from programs import Program
 
 PROGRAM = pathlib.Path(os.environ.get("VIRTIO_LOOPBACK_TOOLS", "/nonexistent"), "bin", "vhost-device-rng")
 RANDOM = pathlib.Path("/sys/class/misc/hw_random")
+
+
+def sources():
+    """The virtio devices among the kernel's sources of random numbers."""
+    return [name for name in (RANDOM / "rng_available").read_text().split() if name.startswith("virtio")]
 
 
 class Dice(Card):
@@ -30,7 +34,7 @@ class Dice(Card):
         return [PROGRAM, "--socket-path", str(self.socket)[:-1]]
 
     def ready(self):
-        return self.state() == "live" and self.attribute("attached") == "1"
+        return self.state() == "live" and self.attribute("attached") == "1" and sources()
 
 
 class StartedDice(Dice):
@@ -42,8 +46,7 @@ class StartedDice(Dice):
 
     def launch_adapter(self):
         guest_memory.add([str(PROGRAM)])  # where its adapter is
-        command = ["run", "--name", self.name, *self.options, "--socket", self.socket, "--", *self.device_command()]
-        self.adapter = Program(programs.path_of("virtio-loopback"), *command)
+        super().launch_adapter(*self.device_command())
 
 
 @pytest.mark.parametrize("kind", [Dice, StartedDice])
@@ -52,8 +55,7 @@ def test_its_numbers_are_read(make_card, kind):
     dice = make_card("dice", kind=kind)
     numbers = programs.FOLDER / "numbers"
     for _ in range(5):
-        available = (RANDOM / "rng_available").read_text().split()
-        (RANDOM / "rng_current").write_text(next(name for name in available if name.startswith("virtio")))
+        (RANDOM / "rng_current").write_text(sources()[0])
         programs.run("dd", "if=/dev/hwrng", f"of={numbers}", "bs=64", "count=100", "iflag=fullblock")
         assert len(numbers.read_bytes()) == 6400
         assert len(set(numbers.read_bytes())) == 256, "these are not random"
