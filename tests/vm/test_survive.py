@@ -48,6 +48,14 @@ def sound():
     return sounds.noise(Layout(), 4 * 48000)
 
 
+def play_for_a_second(card, real, sound):
+    """Who records what is heard, and who plays the sound on the card: a second of it has been heard."""
+    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
+    player = alsa_tools.Player(card.pcm, sound, period=PERIOD, buffer=BUFFER)
+    recorder.wait_for(recorder.frames() + 48000)
+    return recorder, player
+
+
 def check(found, sound, times=1, longest=LONGEST):
     """The whole sound but for so many short holes; nothing of it twice, or in another order."""
     assert found[0].start == 0 and found[-1].end == sound.frames, found
@@ -61,9 +69,7 @@ def check(found, sound, times=1, longest=LONGEST):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGSTOP])
 def test_it_dies_while_playing(supervised, real, sound, record_property, number):
     """A device process that was stopped is replaced, too: ALSA gives up after 100 ms without progress."""
-    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
-    player = alsa_tools.Player(supervised.pcm, sound, period=PERIOD, buffer=BUFFER)
-    recorder.wait_for(recorder.frames() + 48000)
+    recorder, player = play_for_a_second(supervised, real, sound)
     supervised.end_device(number)
     player.finish()
     found = holes.pieces(sound, recorder.finish(), recorder.buffer)
@@ -100,9 +106,7 @@ def test_a_guard_below_the_adapter_dies(make_card, real, sound):
     """The adapter starts another one, which listens at the same socket."""
     host = ["--host", "alsa", "--playback-device", real.device]
     card = make_card("music", *host, kind=SupervisedRespawnedCard)
-    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
-    player = alsa_tools.Player(card.pcm, sound, period=PERIOD, buffer=BUFFER)
-    recorder.wait_for(recorder.frames() + 48000)
+    recorder, player = play_for_a_second(card, real, sound)
     before = card.device_pid()
     os.kill(card.guard_pid(), signal.SIGKILL)
     card.wait_for_another(before)
@@ -114,9 +118,7 @@ def test_a_guard_below_the_adapter_dies(make_card, real, sound):
 @pytest.mark.kernel_may_say(".")
 def test_it_is_what_the_kernel_kills_where_there_is_no_memory(supervised, real, sound):
     """The kernel's own choice, not a signal of ours."""
-    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
-    player = alsa_tools.Player(supervised.pcm, sound, period=PERIOD, buffer=BUFFER)
-    recorder.wait_for(recorder.frames() + 48000)
+    recorder, player = play_for_a_second(supervised, real, sound)
     before = supervised.device_pid()
     pathlib.Path(f"/proc/{before}/oom_score_adj").write_text("1000")
     pathlib.Path("/proc/sysrq-trigger").write_text("f")
@@ -146,9 +148,7 @@ def test_it_dies_while_capturing(supervised, real, sound):
 
 def test_both_die_at_once(supervised, real, sound):
     """The next adapter finds what was in flight by its name."""
-    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
-    player = alsa_tools.Player(supervised.pcm, sound, period=PERIOD, buffer=BUFFER)
-    recorder.wait_for(recorder.frames() + 48000)
+    recorder, player = play_for_a_second(supervised, real, sound)
     supervised.end_both()
     player.finish()
     found = holes.pieces(sound, recorder.finish(), recorder.buffer)
@@ -174,9 +174,7 @@ def test_it_is_a_service_that_is_started_again(make_card, real, sound):
     """The adapter connects to whoever listens next, as with systemd."""
     host = ["--host", "alsa", "--playback-device", real.device]
     card = make_card("music", *host, kind=ServedCard)
-    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
-    player = alsa_tools.Player(card.pcm, sound, period=PERIOD, buffer=BUFFER)
-    recorder.wait_for(recorder.frames() + 48000)
+    recorder, player = play_for_a_second(card, real, sound)
     card.end_device(signal.SIGKILL)
     player.finish()
     check(holes.pieces(sound, recorder.finish(), recorder.buffer), sound)
@@ -187,9 +185,7 @@ def test_a_service_that_a_signal_stops_is_an_error_for_who_plays_and_plays_again
     """A service manager takes it for alive, so nobody replaces it: the write fails, and does not hang."""
     host = ["--host", "alsa", "--playback-device", real.device]
     card = make_card("music", *host, kind=ServedCard)
-    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
-    player = alsa_tools.Player(card.pcm, sound, period=PERIOD, buffer=BUFFER)
-    recorder.wait_for(recorder.frames() + 48000)
+    recorder, player = play_for_a_second(card, real, sound)
     card.device.send(signal.SIGSTOP)
     assert player.wait() == 1
     assert "Input/output error" in player.output()
