@@ -34,7 +34,8 @@ JUDGES = "get the kernel's own tests of sound cards"
 STRANGER = "get a device of rust-vmm"
 SOUND_SERVERS = "get PipeWire and WirePlumber, two versions"
 
-PYTEST_CLOSING = r"^(=+ .*\b(passed|failed|error|errors|skipped)\b.* =+|(FAILED|ERROR) \S+::.*)$"
+# Its last line, and of what failed the names and the reasons.
+PYTEST_CLOSING = r"^(=+ .*\b(passed|failed|error|errors|skipped)\b.* =+|(FAILED|ERROR) \S+::.*|E +\S.*)$"
 ENVIRONMENT = {"CARGO_TERM_COLOR": "never", "CARGO_TERM_PROGRESS_WHEN": "never", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
