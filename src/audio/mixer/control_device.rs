@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The control device of a real card, `/dev/snd/controlC*` (`<sound/asound.h>`), as safe functions:
-//! with `system.rs` the only files with unsafe code. alsa-lib's safe wrapper has neither ranges
-//! nor metadata of an element.
+//! with `system.rs` and `audio/alsa/kernel.rs` the only files with unsafe code. alsa-lib's safe wrapper
+//! has neither ranges nor metadata of an element.
 
 use std::ffi::{c_int, c_long, c_uint};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
+/// Where control devices are, and how their names begin; a card's number follows.
+const CARDS: &str = "/dev/snd";
+const CONTROL: &str = "controlC";
 /// Most values of an element.
 const VALUES: usize = 128;
 /// Words of metadata that are read.
@@ -88,10 +92,22 @@ struct Tlv {
     words: [c_uint; TLV_WORDS],
 }
 
+/// `struct snd_ctl_card_info`: the card's number, its id, and names.
+#[repr(C)]
+struct CardInfo {
+    card: c_int,
+    pad: c_int,
+    id: [u8; 16],
+    names: [u8; 144],
+    mixer: [u8; 80],
+    components: [u8; 128],
+}
+
 /// The ioctls as the kernel numbers them.
 mod raw {
-    use super::{ElemInfo, ElemValue, Tlv, c_int};
+    use super::{CardInfo, ElemInfo, ElemValue, Tlv, c_int};
 
+    nix::ioctl_read!(card_info, b'U', 0x01, CardInfo);
     nix::ioctl_readwrite!(elem_info, b'U', 0x11, ElemInfo);
     nix::ioctl_readwrite!(elem_read, b'U', 0x12, ElemValue);
     nix::ioctl_readwrite!(elem_write, b'U', 0x13, ElemValue);
@@ -131,18 +147,70 @@ pub struct Found {
 /// An open control device.
 pub struct ControlDevice(File);
 
-/// The number of a card that is named like an ALSA control device: `hw:0`, `hw:ID`, `hw:CARD=ID`.
-fn card_number(name: &str) -> Option<u32> {
-    let card = name.strip_prefix("hw:").unwrap_or(name);
-    let card = card.strip_prefix("CARD=").unwrap_or(card);
-    if let Ok(number) = card.parse() {
-        return Some(number);
+/// How a card is named.
+#[derive(Debug, PartialEq, Eq)]
+enum Name<'a> {
+    Number(u32),
+    Id(&'a str),
+}
+
+impl<'a> Name<'a> {
+    /// Reads the name of an ALSA control device: `hw:0`, `hw:ID`, `hw:CARD=ID`.
+    fn of(card: &'a str) -> Self {
+        let card = card.strip_prefix("hw:").unwrap_or(card);
+        let card = card.strip_prefix("CARD=").unwrap_or(card);
+        card.parse().map_or(Self::Id(card), Self::Number)
     }
-    let simple = !card.is_empty() && !card.contains('/');
-    let link = simple
-        .then(|| fs::read_link(format!("/proc/asound/{card}")))?
-        .ok()?;
-    link.to_str()?.strip_prefix("card")?.parse().ok()
+}
+
+/// The control devices that are there.
+fn control_devices(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let is_one = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let number = name.and_then(|name| name.strip_prefix(CONTROL));
+        number.is_some_and(|number| number.parse::<u32>().is_ok())
+    };
+    let files = fs::read_dir(folder)?.filter_map(Result::ok);
+    Ok(files.map(|file| file.path()).filter(is_one).collect())
+}
+
+/// Opens a control device so that nobody waits for it.
+fn open_file(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options
+        .read(true)
+        .write(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits());
+    options.open(path)
+}
+
+/// Opens the control device of the card with this id. The cards themselves are asked, as alsa-lib
+/// does: a service may have no `/proc/asound`.
+fn open_by_id(id: &str) -> io::Result<File> {
+    let mut failed = io::ErrorKind::NotFound.into();
+    for path in control_devices(Path::new(CARDS))? {
+        match open_file(&path) {
+            Ok(file) if card_id(&file).is_ok_and(|known| known == id) => return Ok(file),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => failed = error,
+            _ => {}
+        }
+    }
+    Err(failed)
+}
+
+/// The id of the card whose control device this is.
+fn card_id(file: &File) -> Result<String, Errno> {
+    let mut info = CardInfo {
+        card: 0,
+        pad: 0,
+        id: [0; 16],
+        names: [0; 144],
+        mixer: [0; 80],
+        components: [0; 128],
+    };
+    // SAFETY: the kernel writes one CardInfo, which lives here; every pattern of bits is a valid one.
+    unsafe { raw::card_info(file.as_raw_fd(), &mut info) }?;
+    Ok(text(&info.id))
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -169,13 +237,10 @@ impl ControlDevice {
     /// # Errors
     /// There is no such card, or it may not be used.
     pub fn open(card: &str) -> io::Result<Self> {
-        let number = card_number(card).ok_or(io::ErrorKind::NotFound)?;
-        let mut options = File::options();
-        options
-            .read(true)
-            .write(true)
-            .custom_flags(OFlag::O_NONBLOCK.bits());
-        let file = options.open(format!("/dev/snd/controlC{number}"))?;
+        let file = match Name::of(card) {
+            Name::Number(number) => open_file(&Path::new(CARDS).join(format!("{CONTROL}{number}"))),
+            Name::Id(id) => open_by_id(id),
+        }?;
         let mut on: c_int = 1;
         // SAFETY: the kernel reads and writes one int, which lives here.
         unsafe { raw::subscribe_events(file.as_raw_fd(), &mut on) }?;
@@ -371,6 +436,7 @@ mod tests {
         // Of a machine of 64 bits.
         assert_eq!((size_of::<ElemId>(), size_of::<ElemInfo>()), (64, 272));
         assert_eq!((size_of::<ElemValue>(), EVENT_SIZE), (1224, 72));
+        assert_eq!(size_of::<CardInfo>(), 376);
         assert_eq!(std::mem::offset_of!(ElemInfo, value), 80);
         assert_eq!(std::mem::offset_of!(ElemValue, value), 72);
     }
@@ -378,10 +444,28 @@ mod tests {
     #[test]
     fn cards_are_named_as_in_alsa() {
         for name in ["hw:3", "3", "hw:CARD=3"] {
-            assert_eq!(card_number(name), Some(3));
+            assert_eq!(Name::of(name), Name::Number(3));
+        }
+        for name in ["hw:desk", "desk", "hw:CARD=desk"] {
+            assert_eq!(Name::of(name), Name::Id("desk"));
         }
         for name in ["hw:", "", "hw:..", "hw:no-such-card", "hw:a/b"] {
-            assert_eq!(card_number(name), None, "{name}");
+            assert!(ControlDevice::open(name).is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn an_id_is_looked_for_in_control_devices_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["controlC0", "controlC31", "controlC", "pcmC0D0p", "timer"] {
+            File::create(folder.path().join(name)).unwrap();
+        }
+        let mut found = control_devices(folder.path()).unwrap();
+        found.sort();
+        let wanted = ["controlC0", "controlC31"].map(|name| folder.path().join(name));
+        assert_eq!(found, wanted);
+        // What is no control device has no id.
+        let none = open_file(&folder.path().join("controlC0")).unwrap();
+        assert_eq!(card_id(&none), Err(Errno::ENOTTY));
     }
 }
