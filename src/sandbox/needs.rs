@@ -63,7 +63,8 @@ const CARDS: &str = "/dev/snd";
 pub struct Needs {
     /// Files and folders that are read.
     pub read: Vec<PathBuf>,
-    /// Devices, and folders of them, that are opened for all that they can do.
+    /// Folders of devices that are opened for all that they can do. They are made if they are not
+    /// there and this process may do that.
     pub devices: Vec<PathBuf>,
     /// Folders in which files are made and written, and files that are written.
     pub write: Vec<PathBuf>,
@@ -125,14 +126,7 @@ impl Needs {
 
     fn add_real_cards(&mut self) {
         self.add_library(&ALSA, &ALSA_HOME, &ALSA_VARIABLES);
-        let cards = Path::new(CARDS);
-        // Without any card yet, the folder comes with the first.
-        let folder = if cards.exists() {
-            cards
-        } else {
-            Path::new("/dev")
-        };
-        self.devices = vec![folder.to_owned()];
+        self.devices = vec![PathBuf::from(CARDS)];
     }
 
     fn add_graph(&mut self) {
