@@ -15,7 +15,7 @@ pub const ALLOWED: &[i64] = &[
     SYS_openat, SYS_openat2, SYS_close, SYS_close_range, SYS_read, SYS_readv, SYS_pread64,
     SYS_preadv, SYS_preadv2, SYS_write, SYS_writev, SYS_pwrite64, SYS_pwritev, SYS_pwritev2,
     SYS_lseek, SYS_fstat, SYS_newfstatat, SYS_statx, SYS_statfs, SYS_fstatfs, SYS_faccessat,
-    SYS_faccessat2, SYS_readlinkat, SYS_getdents64, SYS_getcwd, SYS_fcntl, SYS_flock, SYS_dup,
+    SYS_faccessat2, SYS_readlinkat, SYS_getdents64, SYS_getcwd, SYS_flock, SYS_dup,
     SYS_dup3, SYS_pipe2, SYS_ftruncate, SYS_fallocate, SYS_fsync, SYS_fdatasync, SYS_fadvise64,
     SYS_copy_file_range, SYS_unlinkat, SYS_renameat, SYS_renameat2, SYS_mkdirat, SYS_umask,
     SYS_fchmod, SYS_fchmodat, SYS_inotify_init1, SYS_inotify_add_watch, SYS_inotify_rm_watch,
@@ -35,8 +35,8 @@ pub const ALLOWED: &[i64] = &[
     SYS_accept, SYS_accept4, SYS_getsockname,
     SYS_getpeername, SYS_getsockopt, SYS_setsockopt, SYS_sendmsg, SYS_recvmsg, SYS_sendto,
     SYS_recvfrom, SYS_sendmmsg, SYS_recvmmsg, SYS_shutdown,
-    // Who and where this process is. Devices: only those that could be opened.
-    SYS_ioctl, SYS_getpid, SYS_getppid, SYS_getpgid, SYS_getuid, SYS_geteuid, SYS_getgid,
+    // Who and where this process is.
+    SYS_getpid, SYS_getppid, SYS_getpgid, SYS_getuid, SYS_geteuid, SYS_getgid,
     SYS_getegid, SYS_getresuid, SYS_getresgid, SYS_getgroups, SYS_capget, SYS_uname, SYS_sysinfo,
     SYS_getrandom, SYS_getrusage, SYS_getpriority,
 ];

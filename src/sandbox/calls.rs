@@ -15,6 +15,14 @@ use super::Needs;
 use super::call_lists::{ALLOWED, ALLOWED_ON_X86, FATAL, FATAL_ON_X86};
 use super::needs::ANYTHING;
 
+/// Requests that name the process, or the group of processes, to which the kernel sends a signal when
+/// something can be read or written (`<asm-generic/fcntl.h>`, `<asm-generic/sockios.h>`).
+const F_SETOWN: u64 = 8;
+const F_SETSIG: u64 = 10;
+const F_SETOWN_EX: u64 = 15;
+const FIOSETOWN: u64 = 0x8901;
+const SIOCSPGRP: u64 = 0x8902;
+
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 type Result<T> = std::result::Result<T, seccompiler::BackendError>;
 
@@ -57,6 +65,12 @@ fn only(conditions: Vec<SeccompCondition>) -> Result<Vec<SeccompRule>> {
     Ok(vec![SeccompRule::new(conditions)?])
 }
 
+/// A call whose argument is none of these.
+fn but<const N: usize>(argument: u8, values: [u64; N]) -> Result<Vec<SeccompRule>> {
+    let others = values.map(|value| when(argument, SeccompCmpOp::Ne, value));
+    only(others.into_iter().collect::<Result<_>>()?)
+}
+
 fn listed(lists: [&[i64]; 2]) -> Rules {
     let all = lists.into_iter().flatten();
     all.map(|&call| (call, Vec::new())).collect()
@@ -66,9 +80,8 @@ fn fatal() -> Result<Rules> {
     let mut rules = listed([FATAL, FATAL_ON_X86]);
     // Nobody here speaks to a network. Families that libraries try are absent instead.
     let known = [libc::AF_UNIX, libc::AF_NETLINK, libc::AF_BLUETOOTH];
-    let foreign = known.map(|family| when(0, SeccompCmpOp::Ne, family as u64));
-    let foreign = foreign.into_iter().collect::<Result<_>>()?;
-    rules.insert(libc::SYS_socket, only(foreign)?);
+    let foreign = but(0, known.map(|family| family as u64))?;
+    rules.insert(libc::SYS_socket, foreign);
     // Input for a terminal would be typed into the shell that has started us.
     let typing = [libc::TIOCSTI, libc::TIOCLINUX];
     let typing = typing.map(|request| SeccompRule::new(vec![when(1, SeccompCmpOp::Eq, request)?]));
@@ -89,6 +102,9 @@ fn allowed(needs: &Needs) -> Result<Rules> {
         libc::SYS_tgkill,
         only(vec![when(0, SeccompCmpOp::Eq, own)?])?,
     );
+    let no_owner = but(1, [F_SETOWN, F_SETSIG, F_SETOWN_EX])?;
+    rules.insert(libc::SYS_fcntl, no_owner);
+    rules.insert(libc::SYS_ioctl, but(1, [FIOSETOWN, SIOCSPGRP])?);
     let itself = when(0, SeccompCmpOp::Eq, 0)?;
     rules.insert(libc::SYS_prlimit64, only(vec![itself])?);
     // Who can write to other local sockets can ask the service manager for anything, as its user.
@@ -114,4 +130,71 @@ fn allowed(needs: &Needs) -> Result<Rules> {
         }
     }
     Ok(rules)
+}
+
+#[cfg(test)]
+mod tests {
+    use seccompiler::sock_filter;
+
+    use super::*;
+
+    /// What a filter says of a call: its program, run as the kernel does (`<linux/bpf_common.h>`).
+    fn judge(program: &[sock_filter], call: i64, arguments: [u64; 6]) -> u32 {
+        let arch = match std::env::consts::ARCH {
+            "x86_64" => 0xc000_003e_u32,
+            "aarch64" => 0xc000_00b7,
+            other => panic!("no number for {other}"),
+        };
+        // `struct seccomp_data`, with the address of the instruction left out.
+        let mut data = Vec::from((call as u32).to_ne_bytes());
+        data.extend(arch.to_ne_bytes());
+        data.extend([0; 8]);
+        data.extend(arguments.iter().flat_map(|argument| argument.to_ne_bytes()));
+        let (mut at, mut word) = (0, 0_u32);
+        loop {
+            let step = &program[at];
+            let jump = |holds| usize::from(if holds { step.jt } else { step.jf });
+            at += 1 + match step.code {
+                0x20 => {
+                    let from = step.k as usize;
+                    word = u32::from_ne_bytes(data[from..from + 4].try_into().unwrap());
+                    0
+                }
+                0x54 => {
+                    word &= step.k;
+                    0
+                }
+                0x05 => step.k as usize,
+                0x15 => jump(word == step.k),
+                0x25 => jump(word > step.k),
+                0x35 => jump(word >= step.k),
+                0x06 => return step.k,
+                other => panic!("no such instruction: {other:#x}"),
+            };
+        }
+    }
+
+    #[test]
+    fn nobody_is_named_whom_the_kernel_sends_signals() {
+        let [_, allowed] = programs(&Needs::default()).unwrap();
+        let judge = |call, request| judge(&allowed, call, [3, request, 1, 0, 0, 0]);
+        let yes = u32::from(SeccompAction::Allow);
+        let absent = u32::from(SeccompAction::Errno(libc::ENOSYS as u32));
+        assert_eq!(F_SETOWN, libc::F_SETOWN as u64);
+        for request in [F_SETOWN, F_SETOWN_EX, F_SETSIG] {
+            // The kernel reads an int: what is above that counts for nothing.
+            for request in [request, 1 << 32 | request] {
+                assert_eq!(judge(libc::SYS_fcntl, request), absent, "{request}");
+            }
+        }
+        for request in [libc::F_GETFD, libc::F_SETFL, libc::F_DUPFD_CLOEXEC] {
+            assert_eq!(judge(libc::SYS_fcntl, request as u64), yes, "{request}");
+        }
+        for request in [FIOSETOWN, SIOCSPGRP] {
+            assert_eq!(judge(libc::SYS_ioctl, request), absent, "{request:#x}");
+        }
+        // `SNDRV_CTL_IOCTL_CARD_INFO`
+        assert_eq!(judge(libc::SYS_ioctl, 0x8178_5501), yes);
+        assert_eq!(judge(libc::SYS_kill, 0), absent);
+    }
 }
