@@ -84,7 +84,9 @@ pub struct Args {
     pub respawn: bool,
 
     /// Listen here for commands of the user who runs this program, while the card is served: what
-    /// `vhost-user-sound tell` says, or one JSON object a line. See COMMANDS in the manual page.
+    /// `vhost-user-sound tell` says, or one JSON object a line. A service manager's socket
+    /// (--socket-activation) is open to whom its unit says: in systemd's system units, to the group
+    /// virtio-loopback. See COMMANDS in the manual page.
     #[arg(
         long,
         value_name = "PATH",

@@ -78,7 +78,10 @@ fn talk(path: &Path, command: &Command) -> Result<String, TellError> {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 "; is a device running with --command-socket there?"
             }
-            io::ErrorKind::PermissionDenied => "; it belongs to the user who runs the device",
+            io::ErrorKind::PermissionDenied => {
+                "; it is open to the user who runs the device, and with systemd's units to the group \
+                 virtio-loopback"
+            },
             _ => "",
         };
         let path = path.to_owned();
