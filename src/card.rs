@@ -43,6 +43,10 @@ pub fn queue_of(direction: Direction) -> usize {
 struct Mirror {
     target: Target,
     line: Arc<Line>,
+    /// It can be changed.
+    writable: bool,
+    /// Nothing has been heard of it yet: its card is away.
+    away: bool,
 }
 
 impl Mirror {
@@ -50,6 +54,8 @@ impl Mirror {
         Self {
             target: original.target,
             line: Arc::clone(&original.line),
+            writable: original.writable,
+            away: original.away,
         }
     }
 }
@@ -218,14 +224,19 @@ impl Card {
 
     /// Takes over what real cards have changed by themselves, and has the driver told.
     fn follow_real_cards(&mut self) {
-        let mirrors = std::mem::take(&mut self.mirrors);
-        for Mirror { target, line } in &mirrors {
-            let Some(mut values) = line.news() else {
+        let mut mirrors = std::mem::take(&mut self.mirrors);
+        for mirror in &mut mirrors {
+            let Some(mut values) = mirror.line.news() else {
                 continue;
             };
-            match *target {
+            mirror.away = false;
+            match mirror.target {
                 Target::Control(id) => {
-                    if self.elements.follow(id, values) && self.elements_accepted {
+                    if !self.elements.follow(id, values) {
+                        continue;
+                    }
+                    self.keep_values(id);
+                    if self.elements_accepted {
                         let mask = CTL_EVT_VALUE;
                         self.tell(Notice::Control { id, mask });
                     }

@@ -600,6 +600,7 @@ mod tests {
             tlv,
             values: vec![1, 0],
             line: Arc::new(Line::new(&[1, 0], Arc::new(wake))),
+            away: false,
         };
         let controls = [control("Capture Source", ControlKind::Source, &[0])];
         Elements::new(&controls, &[stream(Direction::Playback, 2)], &[original])

@@ -140,8 +140,10 @@ pub fn run(args: &Args) -> Result<ExitCode, RunError> {
     // Before there are threads, which would stay behind, or share the mask of the file's rights.
     let (commands, mut command_file) = command_socket(args, handed_commands)?;
     sandbox.confine();
+    let mut known = None;
     if args.respawn {
         hosts::prepare(&description);
+        known = Some(Mixers::open(&description)?.closed());
         if let Role::Guard(status) = respawn::split().map_err(RunError::Respawn)? {
             return Ok(status);
         }
@@ -155,7 +157,7 @@ pub fn run(args: &Args) -> Result<ExitCode, RunError> {
     let audio = AudioThread::start(priority, rights).map_err(DeviceError::Setup)?;
     rights.drop_others();
     let host = hosts::open(&description)?;
-    let mut mixers = Mixers::open(&description)?;
+    let mut mixers = Mixers::open_again(&description, known)?;
     let signals = Signals::register().map_err(|error| RunError::Wait("signals", error))?;
     let (reports, log) =
         report::channel(REPORTS).map_err(|error| RunError::Wait("reports", error.into()))?;

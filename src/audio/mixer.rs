@@ -94,13 +94,25 @@ pub struct Original {
     pub values: Vec<u32>,
     /// Where they are exchanged.
     pub line: Arc<Line>,
+    /// The real card is away: all this is what another process has seen of it.
+    pub away: bool,
 }
 
 /// The real mixers behind a card.
 #[derive(Default)]
 pub struct Mixers {
-    workers: Vec<(String, ControlDevice, Vec<Watched>, Arc<EventFd>)>,
+    all: Vec<Mixer>,
     originals: Vec<Original>,
+}
+
+/// That of one real card.
+struct Mixer {
+    card: String,
+    /// `None` while the card is away.
+    device: Option<ControlDevice>,
+    watched: Vec<Watched>,
+    /// Wakes the thread that is to look after it.
+    wake: Arc<EventFd>,
 }
 
 /// What a description wants of a real element.
@@ -168,6 +180,29 @@ impl Mixers {
         Ok(mixers)
     }
 
+    /// Opens the real mixers once more, in a process that takes the place of another one: a card that
+    /// is away then is looked for, as long as it is `known` what its elements are.
+    ///
+    /// # Errors
+    /// As of [`Mixers::open`], if nothing is known.
+    pub fn open_again(description: &Description, known: Option<Self>) -> Result<Self, MixerError> {
+        match (Self::open(description), known) {
+            (Err(error), Some(known)) => {
+                log::warn!("{error}; its elements keep their last values until it is there");
+                Ok(known)
+            }
+            (result, _) => result,
+        }
+    }
+
+    /// Closes the control devices; what was found stays known.
+    #[must_use]
+    pub fn closed(mut self) -> Self {
+        self.all.iter_mut().for_each(|mixer| mixer.device = None);
+        self.originals.iter_mut().for_each(|it| it.away = true);
+        self
+    }
+
     /// What was found; to be handed to the card.
     pub fn take_originals(&mut self) -> Vec<Original> {
         std::mem::take(&mut self.originals)
@@ -180,7 +215,7 @@ impl Mixers {
         wanted: Wanted,
     ) -> Result<(), MixerError> {
         let HostElement { card, name, index } = element;
-        let place = match self.workers.iter().position(|(known, ..)| known == card) {
+        let place = match self.all.iter().position(|mixer| mixer.card == *card) {
             Some(place) => place,
             None => {
                 let device = ControlDevice::open(card).map_err(|source| MixerError::Card {
@@ -189,12 +224,19 @@ impl Mixers {
                 })?;
                 let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
                 let wake = EventFd::from_value_and_flags(0, flags).map_err(setup)?;
-                self.workers
-                    .push((card.clone(), device, Vec::new(), Arc::new(wake)));
-                self.workers.len() - 1
+                self.all.push(Mixer {
+                    card: card.clone(),
+                    device: Some(device),
+                    watched: Vec::new(),
+                    wake: Arc::new(wake),
+                });
+                self.all.len() - 1
             }
         };
-        let Some((_, device, all, wake)) = self.workers.get_mut(place) else {
+        let Some(mixer) = self.all.get_mut(place) else {
+            return Ok(());
+        };
+        let Some(device) = &mixer.device else {
             return Ok(());
         };
         let fail = |source| MixerError::Element {
@@ -212,10 +254,10 @@ impl Mixers {
         })?;
         let values = device.read(&found).map_err(fail)?;
         let values: Vec<_> = values.iter().map(|&v| from_real(&found.kind, v)).collect();
-        let line = Arc::new(Line::new(&values, Arc::clone(wake)));
+        let line = Arc::new(Line::new(&values, Arc::clone(&mixer.wake)));
         self.originals
             .push(original(target, &found, range, &values, &line));
-        all.push(Watched {
+        mixer.watched.push(Watched {
             element: element.clone(),
             found,
             line,
@@ -232,12 +274,13 @@ impl Mixers {
     /// There is no thread to be had.
     pub fn start(self, audio: &Arc<EventFd>) -> Result<Running, MixerError> {
         let mut running = Running::default();
-        for (card, device, all, wake) in self.workers {
+        for mixer in self.all {
             let worker = Worker {
-                card,
-                device: Some(device),
-                all,
-                wake: Arc::clone(&wake),
+                card: mixer.card,
+                unseen: mixer.device.is_none(),
+                device: mixer.device,
+                all: mixer.watched,
+                wake: Arc::clone(&mixer.wake),
                 audio: Arc::clone(audio),
             };
             let stop = Arc::clone(&running.stop);
@@ -245,7 +288,7 @@ impl Mixers {
                 .name("mixer".to_owned())
                 .spawn(move || worker.run(&stop))
                 .map_err(MixerError::Setup)?;
-            running.threads.push((wake, thread));
+            running.threads.push((mixer.wake, thread));
         }
         Ok(running)
     }
@@ -273,6 +316,7 @@ fn original(
         tlv,
         values: values.to_vec(),
         line: Arc::clone(line),
+        away: false,
     }
 }
 

@@ -256,12 +256,15 @@ impl Card {
         }
     }
 
-    /// Elements and jacks that no real card stands behind are as they were.
+    /// Elements and jacks that no real card stands behind, or one that is away, are as they were. A
+    /// real card that comes back takes them.
     fn restore_values(&mut self, area: &Area) {
         let at = self.values_from(area.behind_queues());
         for id in 0..self.elements.len() {
             let target = Target::Control(id);
-            if self.mirrors.iter().any(|mirror| mirror.target == target) {
+            let mirror = self.mirrors.iter().find(|mirror| mirror.target == target);
+            if mirror.is_some_and(|mirror| !mirror.away) {
+                self.keep_values(id);
                 continue;
             }
             let kept = (0..CTL_VALUES_MAX).map_while(|place| {
@@ -269,13 +272,16 @@ impl Card {
                 (word & WRITTEN != 0).then_some(word as u32)
             });
             self.elements.follow(id, kept);
+            if let Some(mirror) = mirror.filter(|mirror| mirror.writable) {
+                mirror.line.ask(self.elements.values(id));
+            }
         }
         for id in 0..self.jacks.len() {
             let word = area.load(self.jacks_from(area.behind_queues()) + id);
             let followed = self
                 .mirrors
                 .iter()
-                .any(|mirror| mirror.target == Target::Jack(id));
+                .any(|mirror| mirror.target == Target::Jack(id) && !mirror.away);
             if word & WRITTEN != 0 && !followed {
                 self.tell(Notice::Jack {
                     id,

@@ -18,6 +18,7 @@ use crate::ring::Setup;
 use crate::stream::Params;
 
 mod allocation;
+mod real_elements;
 mod status;
 
 const SIZE: u16 = 64;

@@ -3,6 +3,7 @@
 
 import pathlib
 import re
+import signal
 
 import alsa_tools
 import numpy
@@ -11,6 +12,7 @@ import pytest
 import sounds
 from programs import Program, wait_until
 from sounds import Layout, Sound
+from survivors import RespawnedCard
 
 TYPES = {"S16_LE": "<i2", "S32_LE": "<i4"}
 
@@ -281,6 +283,23 @@ def test_a_real_mixer_goes_away_and_comes_back(mirror):
     wait_until(lambda: "is back" in mirror.device.output(), "the log")
     assert values(Desk, "Master Volume") == [40, 30]
     assert mirror.device.output().count("away") == 1
+
+
+def test_a_guard_replaces_a_process_while_the_real_mixer_is_away(desk, make_card, tmp_path):
+    """The next one knows what the elements are from its guard, and their values from the last one."""
+    (tmp_path / "desk.toml").write_text(DESK)
+    card = make_card("music", "--card", tmp_path / "desk.toml", kind=RespawnedCard)
+    amixer(card, "cset", "name=Master Playback Volume", "100,100")
+    wait_until(lambda: values(Desk, "Master Volume") == [50, 50], "the real volume")
+    programs.run("sh", "-c", "echo snd_dummy.0 > /sys/bus/platform/drivers/snd_dummy/unbind")
+    wait_until(lambda: "its mixer is away" in card.device.output(), "the log")
+    card.end_device(signal.SIGKILL)
+    assert "keep their last values until it is there" in card.device.output()
+    assert values(card, "Master Playback Volume") == [100, 100]
+    programs.run("sh", "-c", "echo snd_dummy.0 > /sys/bus/platform/drivers/snd_dummy/bind")
+    wait_until(lambda: "is back" in card.device.output(), "the log")
+    wait_until(lambda: values(Desk, "Master Volume") == [50, 50], "the real volume")
+    assert values(card, "Master Playback Volume") == [100, 100]
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,8 @@ pub struct Worker {
     pub card: String,
     /// Its control device; `None` while the card is away.
     pub device: Option<ControlDevice>,
+    /// This process has not seen the card yet: what its elements hold is older than that.
+    pub unseen: bool,
     /// Its elements.
     pub all: Vec<Watched>,
     /// Wakes this thread, and the audio thread.
@@ -107,14 +109,14 @@ impl Watched {
         }
     }
 
-    /// Reads the element; tells of values that are new.
-    fn look(&mut self, device: &ControlDevice) -> Result<bool, nix::errno::Errno> {
+    /// Reads the element; tells of values that are new, as all are to who has not seen them yet.
+    fn look(&mut self, device: &ControlDevice, unseen: bool) -> Result<bool, nix::errno::Errno> {
         let values = device.read(&self.found)?;
         let values: Vec<_> = values
             .iter()
             .map(|&v| from_real(&self.found.kind, v))
             .collect();
-        if values == self.values {
+        if values == self.values && !unseen {
             return Ok(false);
         }
         self.values = values;
@@ -122,15 +124,19 @@ impl Watched {
         Ok(true)
     }
 
-    /// The card is back: its element takes the values that it had.
-    fn find_again(&mut self, device: &ControlDevice) -> Result<(), nix::errno::Errno> {
+    /// The card is back: its element takes the values that it had, but from who has not seen it yet.
+    fn find_again(
+        &mut self,
+        device: &ControlDevice,
+        unseen: bool,
+    ) -> Result<(), nix::errno::Errno> {
         let found = device.find(&self.element.name, self.element.index)?;
         let same = (&found.kind, found.count) == (&self.found.kind, self.found.count);
         if !same {
             return Err(nix::errno::Errno::ENOENT);
         }
         self.found = found;
-        if self.found.writable {
+        if self.found.writable && !unseen {
             let values = self.values.clone();
             self.write(device, &values)?;
         }
@@ -182,7 +188,7 @@ impl Worker {
         while let Some(numid) = device.next_change()? {
             for watched in self.all.iter_mut().filter(|it| it.found.numid == numid) {
                 // What was asked for meanwhile comes first.
-                news |= watched.follow(device)? || watched.look(device)?;
+                news |= watched.follow(device)? || watched.look(device, false)?;
             }
         }
         if news {
@@ -194,7 +200,7 @@ impl Worker {
     fn look_for_card(&mut self) -> Option<ControlDevice> {
         let device = ControlDevice::open(&self.card).ok()?;
         for watched in &mut self.all {
-            if let Err(error) = watched.find_again(&device) {
+            if let Err(error) = watched.find_again(&device, self.unseen) {
                 let name = &watched.element.name;
                 log::debug!("card {}, element '{name}': {error}", self.card);
                 return None;
@@ -202,8 +208,9 @@ impl Worker {
         }
         let mut news = false;
         for watched in &mut self.all {
-            news |= watched.follow(&device).ok()? || watched.look(&device).ok()?;
+            news |= watched.follow(&device).ok()? || watched.look(&device, self.unseen).ok()?;
         }
+        self.unseen = false;
         if news {
             let _ = self.audio.write(1);
         }
