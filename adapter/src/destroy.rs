@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::driver::{ControlFile, DeviceName, DriverError};
 
 /// How long a device may take to go before the user is told what it waits for.
-const TIME: Duration = Duration::from_secs(5);
+pub const DESTROY_TIME: Duration = Duration::from_secs(5);
 /// How often it is looked for.
 const PERIOD: Duration = Duration::from_millis(50);
 
@@ -21,20 +21,46 @@ pub enum Destroyed {
     StillOpen,
 }
 
-/// Destroys a device and waits for it to go.
+/// Destroys a device and waits for it to go, until `due`.
 ///
 /// # Errors
 /// Of opening the control file, [`DriverError::NoDevice`], [`DriverError::Destroy`],
 /// [`DriverError::List`].
-pub fn destroy(name: &DeviceName) -> Result<Destroyed, DriverError> {
+pub fn destroy(name: &DeviceName, due: Instant) -> Result<Destroyed, DriverError> {
     let control = ControlFile::open()?;
     control.destroy(name)?;
-    let end = Instant::now() + TIME;
-    while control.find(name)?.is_some() {
-        if Instant::now() >= end {
+    wait_until_gone(due, || Ok(control.find(name)?.is_some()))
+}
+
+fn wait_until_gone(
+    due: Instant,
+    mut exists: impl FnMut() -> Result<bool, DriverError>,
+) -> Result<Destroyed, DriverError> {
+    while exists()? {
+        if Instant::now() >= due {
             return Ok(Destroyed::StillOpen);
         }
         thread::sleep(PERIOD);
     }
     Ok(Destroyed::Gone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_waited_for_until_its_time_is_up() {
+        let (mut looks, mut later) = (0, 0);
+        let gone = wait_until_gone(Instant::now() + DESTROY_TIME, || {
+            looks += 1;
+            Ok(looks < 3)
+        });
+        assert_eq!((gone.unwrap(), looks), (Destroyed::Gone, 3));
+        let open = wait_until_gone(Instant::now(), || {
+            later += 1;
+            Ok(true)
+        });
+        assert_eq!((open.unwrap(), later), (Destroyed::StillOpen, 1));
+    }
 }

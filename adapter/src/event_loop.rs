@@ -127,13 +127,14 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
         }
     }
 
-    /// Serves on until the device, whose destruction has been asked for, is gone; at most `time`.
+    /// Serves on until the device, whose destruction has been asked for, is gone; until `due`
+    /// at most.
     ///
     /// # Errors
     /// As [`EventLoop::run`].
-    pub fn run_until_gone(&mut self, time: Duration) -> Result<Ending, LoopError> {
+    pub fn run_until_gone(&mut self, due: Instant) -> Result<Ending, LoopError> {
         self.dying = true;
-        self.gone_due = Some(Instant::now() + time);
+        self.gone_due = Some(due);
         self.run()
     }
 

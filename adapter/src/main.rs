@@ -7,6 +7,7 @@
 use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
 use env_logger::Env;
@@ -14,7 +15,7 @@ use serde::Serialize;
 use serde_json::json;
 use virtio_loopback::args::{Cli, Command, OutputArgs, StatusArgs};
 use virtio_loopback::completions::completions;
-use virtio_loopback::destroy::{Destroyed, destroy};
+use virtio_loopback::destroy::{DESTROY_TIME, Destroyed, destroy};
 use virtio_loopback::doctor::{Machine, Verdict};
 use virtio_loopback::{device_process, doctor, inspect, journal, run, watch};
 
@@ -60,7 +61,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         }
         Command::Status(args) => status(&args)?,
         Command::Doctor(output) => return examine(&output),
-        Command::Destroy(args) => match destroy(&args.name)? {
+        Command::Destroy(args) => match destroy(&args.name, Instant::now() + DESTROY_TIME)? {
             Destroyed::Gone if args.output.json => {
                 let name = args.name.as_str();
                 print(&json!({ "name": name, "destroyed": true }).to_string())?;

@@ -19,7 +19,7 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_SOUND;
 
 use crate::backend::{ANSWER_LIMIT, Backend};
 use crate::command_socket;
-use crate::destroy::{Destroyed, destroy};
+use crate::destroy::{DESTROY_TIME, Destroyed, destroy};
 use crate::device_process::{DeviceProcess, THIS_PROGRAM};
 use crate::device_type::DeviceType;
 use crate::driver::{ALSA_ID_MAX, ControlFile, DeviceName, DriverError};
@@ -38,8 +38,6 @@ pub use error::RunError;
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// How long a socket may hang up on the first connection, and be tried again.
 const HANG_UPS: Duration = Duration::from_secs(2);
-/// How long a device that is being destroyed is waited for.
-const DESTROY_TIME: Duration = Duration::from_secs(5);
 /// How long a COMMAND that closed its connection may take to end by itself.
 const END_TIME: Duration = Duration::from_secs(1);
 
@@ -80,6 +78,7 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         readiness: Readiness::new(&options.name, &options.device),
         has_device: false,
         inflight: Inflight::of(&options.name),
+        gone_due: None,
     };
     let result = match &options.process {
         DeviceProcessAt::Socket(path) => run.at_socket(path, None).map(drop),
@@ -126,6 +125,8 @@ struct Run<'a> {
     has_device: bool,
     /// What the device process has in flight.
     inflight: Inflight,
+    /// Until when the device, whose destruction has been asked for, is waited for.
+    gone_due: Option<Instant>,
 }
 
 impl Run<'_> {
@@ -277,7 +278,9 @@ impl Run<'_> {
             Ending::Signal if ephemeral => {
                 // Served on until it is gone, so that its driver can end in good order.
                 ControlFile::open()?.destroy(name)?;
-                Ok(event_loop.run_until_gone(DESTROY_TIME)?)
+                let due = Instant::now() + DESTROY_TIME;
+                self.gone_due = Some(due);
+                Ok(event_loop.run_until_gone(due)?)
             }
             ending => Ok(ending),
         });
@@ -335,13 +338,18 @@ impl Run<'_> {
             log::info!("the device {name} stays; remove it with: virtio-loopback destroy {name}");
             return Ok(());
         }
-        match destroy(name) {
+        // What has been waited for once is not waited for again: a service manager kills who takes long.
+        let due = self
+            .gone_due
+            .unwrap_or_else(|| Instant::now() + DESTROY_TIME);
+        match destroy(name, due) {
             Ok(Destroyed::Gone) | Err(DriverError::NoDevice(_)) => {
                 log::info!("the device {name} has been destroyed");
                 self.inflight.forget();
             }
             Ok(Destroyed::StillOpen) => {
                 log::warn!("an application still has {name} open; it goes when that closes it");
+                self.inflight.forget();
             }
             Err(error) => return Err(error.into()),
         }

@@ -4,6 +4,7 @@
 import json
 import re
 import signal
+import time
 
 import alsa_tools
 import pytest
@@ -108,6 +109,22 @@ def test_an_ephemeral_device_goes_with_its_adapter(quiet_card):
     adapter.send(signal.SIGINT)
     assert adapter.wait() == 0, adapter.output()
     assert not (CLASS / "short").exists()
+
+
+def test_an_ephemeral_device_that_stays_open_is_waited_for_once():
+    """5 s; systemd kills an adapter that takes 10 (TimeoutStopSec of its unit)."""
+    adapter = Program(
+        ADAPTER, "run", "--name", "short", "--ephemeral", "--", path_of("vhost-user-sound"), "--host", "null"
+    )
+    wait_for_card("short")
+    number = Card("short").id_file().parent.name.removeprefix("card")
+    with open(f"/dev/snd/controlC{number}"):
+        since = time.monotonic()
+        adapter.send(signal.SIGTERM)
+        assert adapter.wait(20) == 0, adapter.output()
+        assert time.monotonic() - since < 8
+        assert "an application still has short open" in adapter.output()
+    wait_until(lambda: not (CLASS / "short").exists(), "the device to be gone")
 
 
 def test_a_device_without_a_driver_is_told():

@@ -44,7 +44,7 @@ fn running(limit: Option<Duration>) -> Running {
             EventLoop::new(&mut session, &signals, None, &mut ready, String::new());
         match limit {
             None => event_loop.run(),
-            Some(limit) => event_loop.run_until_gone(limit),
+            Some(limit) => event_loop.run_until_gone(Instant::now() + limit),
         }
     });
     Running {
