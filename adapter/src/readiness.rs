@@ -19,8 +19,10 @@ use crate::driver::{ALSA_ID_MAX, DeviceName};
 
 /// How often a card that is on its way is looked for.
 const PERIOD: Duration = Duration::from_millis(20);
-/// How long a card is looked for.
+/// How long a card may take before the user is told.
 const CARD_TIME: Duration = Duration::from_secs(5);
+/// How often a card that is late is looked for.
+const LATE_PERIOD: Duration = Duration::from_millis(250);
 /// How long udev may take to name the card and to give its files away.
 const UDEV_TIME: Duration = Duration::from_secs(2);
 /// Where udev keeps what it knows of a device.
@@ -38,12 +40,25 @@ pub struct Readiness {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
-    /// Nobody wants to know, or it has been told, or given up.
+    /// Nobody wants to know, or it has been told.
     Over,
     /// The device has not been served yet.
     NotYet,
-    /// Served since then; the next look is due.
-    Since { served: Instant, next: Instant },
+    /// It is served.
+    Served(Wait),
+}
+
+/// Since when what has been waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wait {
+    /// Served since then.
+    served: Instant,
+    /// There has been a card since then.
+    card: Option<Instant>,
+    /// The user has been told that there is none.
+    told: bool,
+    /// The next look is due.
+    next: Instant,
 }
 
 /// What a look at the device shows.
@@ -51,10 +66,10 @@ enum Look {
 enum Seen {
     /// It can be used; what is to be said of it.
     Usable(String),
-    /// Something is still to come.
-    Coming,
-    /// What did not come in time.
-    Late(&'static str),
+    /// There is a card, and udev has not done with it.
+    Card,
+    /// There is no card.
+    NoCard,
 }
 
 impl Readiness {
@@ -79,17 +94,22 @@ impl Readiness {
 
     /// The device process has begun to serve the device.
     pub fn served(&mut self) {
-        match self.look {
-            Look::NotYet => {
-                let now = Instant::now();
-                self.look = Look::Since {
-                    served: now,
-                    next: now,
-                };
-                self.look();
-            }
-            _ => tell(&[NotifyState::Status("serving")]),
+        self.served_at(Instant::now());
+    }
+
+    fn served_at(&mut self, now: Instant) {
+        if self.look == Look::Over {
+            tell(&[NotifyState::Status("serving")]);
+            return;
         }
+        // Another device process begins anew: its card has the whole time to come.
+        self.look = Look::Served(Wait {
+            served: now,
+            card: None,
+            told: false,
+            next: now,
+        });
+        self.look_at(now);
     }
 
     /// The device process has gone; another one is waited for.
@@ -100,37 +120,39 @@ impl Readiness {
     /// When to look again.
     pub fn due(&self) -> Option<Instant> {
         match self.look {
-            Look::Since { next, .. } => Some(next),
+            Look::Served(wait) => Some(wait.next),
             Look::Over | Look::NotYet => None,
         }
     }
 
     /// Looks at the device if that is due, and tells the service manager when it can be used.
     pub fn look(&mut self) {
-        let now = Instant::now();
-        let Look::Since { served, next } = self.look else {
+        self.look_at(Instant::now());
+    }
+
+    fn look_at(&mut self, now: Instant) {
+        let Look::Served(wait) = self.look else {
             return;
         };
-        if now < next {
+        if now < wait.next {
             return;
         }
-        self.look = match self.see(now.saturating_duration_since(served)) {
-            Seen::Coming => Look::Since {
-                served,
+        let after = wait.card.map(|since| now.saturating_duration_since(since));
+        self.look = match self.see(after.unwrap_or_default()) {
+            Seen::Card => Look::Served(Wait {
+                card: wait.card.or(Some(now)),
                 next: now + PERIOD,
-            },
+                ..wait
+            }),
+            Seen::NoCard => Look::Served(wait.without_card(now)),
             Seen::Usable(status) => {
                 tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
-                Look::Over
-            }
-            Seen::Late(what) => {
-                log::warn!("{what}");
                 Look::Over
             }
         };
     }
 
-    /// What there is `after` the device was first served.
+    /// What there is `after` the card was first seen.
     fn see(&self, after: Duration) -> Seen {
         let Some(id) = &self.card_id else {
             return Seen::Usable("serving".into());
@@ -149,10 +171,8 @@ impl Readiness {
                 }
                 Seen::Usable(format!("serving ALSA card {number} (hw:{other})"))
             }
-            None if after >= CARD_TIME => Seen::Late(
-                "the driver serves the device, but there is no ALSA card: the kernel log may say why",
-            ),
-            _ => Seen::Coming,
+            Some(_) => Seen::Card,
+            None => Seen::NoCard,
         }
     }
 
@@ -161,6 +181,24 @@ impl Readiness {
         let known = |number: &String| self.udev.join(format!("c{number}")).exists();
         let files = self.folder.alsa_files();
         files.is_some_and(|files| !self.udev.exists() || files.iter().all(known))
+    }
+}
+
+impl Wait {
+    /// There is no card `now`. One that is late is looked for as long as the service manager waits.
+    fn without_card(self, now: Instant) -> Self {
+        let late = now.saturating_duration_since(self.served) >= CARD_TIME;
+        if late && !self.told {
+            log::warn!(
+                "the driver serves the device, but there is no ALSA card: the kernel log may say why"
+            );
+        }
+        Self {
+            card: None,
+            told: self.told || late,
+            next: now + if late { LATE_PERIOD } else { PERIOD },
+            ..self
+        }
     }
 }
 
@@ -224,14 +262,14 @@ mod tests {
         machine.readiness.served();
         assert!(machine.readiness.due().is_some());
         machine.card("SoundCard\n");
-        assert_eq!(machine.readiness.see(SOON), Seen::Coming);
+        assert_eq!(machine.readiness.see(SOON), Seen::Card);
         machine.card("music\n");
-        assert_eq!(machine.readiness.see(SOON), Seen::Coming);
+        assert_eq!(machine.readiness.see(SOON), Seen::Card);
         machine.file("pcmC2D0p", "116:8\n");
         machine.write("udev/c116:8", "");
-        assert_eq!(machine.readiness.see(SOON), Seen::Coming);
+        assert_eq!(machine.readiness.see(SOON), Seen::Card);
         machine.file("controlC2", "116:9\n");
-        assert_eq!(machine.readiness.see(SOON), Seen::Coming);
+        assert_eq!(machine.readiness.see(SOON), Seen::Card);
         machine.write("udev/c116:9", "");
         let usable = Seen::Usable("serving ALSA card 2 (hw:music)".into());
         assert_eq!(machine.readiness.see(SOON), usable);
@@ -244,19 +282,53 @@ mod tests {
     fn a_machine_without_udev_is_not_waited_for_long() {
         let machine = machine("sound");
         machine.card("music\n");
-        assert_eq!(machine.readiness.see(SOON), Seen::Coming);
+        assert_eq!(machine.readiness.see(SOON), Seen::Card);
         machine.file("controlC2", "116:9\n");
         assert!(matches!(machine.readiness.see(SOON), Seen::Usable(_)));
         machine.card("SoundCard\n");
-        assert_eq!(machine.readiness.see(SOON), Seen::Coming);
+        assert_eq!(machine.readiness.see(SOON), Seen::Card);
         let usable = Seen::Usable("serving ALSA card 2 (hw:SoundCard)".into());
         assert_eq!(machine.readiness.see(UDEV_TIME), usable);
     }
 
+    fn wait(machine: &Machine) -> Wait {
+        match machine.readiness.look {
+            Look::Served(wait) => wait,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
-    fn a_card_that_does_not_come_is_given_up() {
-        let machine = machine("sound");
-        assert_eq!(machine.readiness.see(UDEV_TIME), Seen::Coming);
-        assert!(matches!(machine.readiness.see(CARD_TIME), Seen::Late(_)));
+    fn a_card_that_comes_late_is_usable_when_udev_has_done_with_it() {
+        let mut machine = machine("sound");
+        let now = Instant::now();
+        machine.readiness.served_at(now);
+        assert!(!wait(&machine).told);
+        machine.readiness.look_at(now + CARD_TIME);
+        assert!(wait(&machine).told);
+        let late = now + 2 * CARD_TIME;
+        machine.readiness.look_at(late);
+        assert_eq!(machine.readiness.due(), Some(late + LATE_PERIOD));
+        machine.card("SoundCard\n");
+        machine.readiness.look_at(late + LATE_PERIOD);
+        assert_eq!(wait(&machine).card, Some(late + LATE_PERIOD));
+        machine.card("music\n");
+        machine.file("controlC2", "116:9\n");
+        machine.readiness.look_at(late + LATE_PERIOD + PERIOD);
+        assert_eq!(machine.readiness.look, Look::Over);
+    }
+
+    #[test]
+    fn another_device_process_has_the_whole_time_for_its_card() {
+        let mut machine = machine("sound");
+        let now = Instant::now();
+        machine.readiness.served_at(now);
+        machine.readiness.look_at(now + CARD_TIME);
+        assert!(wait(&machine).told);
+        machine.readiness.served_at(now + CARD_TIME);
+        machine.readiness.look_at(now + CARD_TIME + 2 * PERIOD);
+        assert!(!wait(&machine).told);
+        machine.readiness.look_at(now + 2 * CARD_TIME);
+        assert!(wait(&machine).told);
     }
 }
