@@ -27,5 +27,6 @@ pub mod memory;
 pub mod readiness;
 pub mod run;
 pub mod session;
+pub mod shortage;
 pub mod signals;
 pub mod watch;

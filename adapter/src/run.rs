@@ -79,6 +79,7 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         has_device: false,
         inflight: Inflight::of(&options.name),
         gone_due: None,
+        short: false,
     };
     let result = match &options.process {
         DeviceProcessAt::Socket(path) => run.at_socket(path, None).map(drop),
@@ -127,6 +128,8 @@ struct Run<'a> {
     inflight: Inflight,
     /// Until when the device, whose destruction has been asked for, is waited for.
     gone_due: Option<Instant>,
+    /// The user has been told of what the machine lacks, and it does still.
+    short: bool,
 }
 
 impl Run<'_> {
@@ -143,12 +146,15 @@ impl Run<'_> {
             let gone = match self.command_once(command, socket) {
                 Ok(None) => return Ok(()),
                 Ok(Some(gone)) | Err(gone @ RunError::Process(_)) if self.has_device => gone,
+                Err(short) if self.has_device && short.is_shortage() => short,
                 Ok(Some(error)) | Err(error) => return Err(error),
             };
             if self.signals.end_requested() {
                 return Ok(());
             }
-            log::warn!("{}; it is started again", with_cause(&gone));
+            if self.is_news(&gone) {
+                log::warn!("{}; it is started again", with_cause(&gone));
+            }
             self.readiness.unserved();
             if !self.pause(restarts.next(since.elapsed()))? {
                 return Ok(());
@@ -217,19 +223,30 @@ impl Run<'_> {
         while let Some(socket) = connect(path, self.signals, give_up, process.as_deref_mut())? {
             let since = Instant::now();
             let why = match self.serve(socket, process.as_deref_mut()) {
-                Ok(Ending::BackendClosed) => String::new(),
+                Ok(Ending::BackendClosed) => Some(String::new()),
                 Ok(ending) => return Ok(ending),
                 // A device process that is just ending hangs up, too; its service manager has another.
                 Err(error)
                     if error.is_backend_closed()
                         && (self.has_device || begun.elapsed() < HANG_UPS) =>
                 {
-                    format!(": {error}")
+                    Some(format!(": {error}"))
+                }
+                Err(error) if self.has_device && error.is_shortage() => {
+                    if self.is_news(&error) {
+                        let name = &self.options.name;
+                        log::warn!("cannot serve {name}, and tries on: {}", with_cause(&error));
+                    }
+                    None
                 }
                 Err(error) => return Err(error),
             };
-            let (name, path) = (&self.options.name, path.display());
-            log::warn!("the device process has gone{why}; {name} waits for another one on {path}");
+            if let Some(why) = why {
+                let (name, path) = (&self.options.name, path.display());
+                log::warn!(
+                    "the device process has gone{why}; {name} waits for another one on {path}"
+                );
+            }
             self.readiness.unserved();
             if !self.pause(restarts.next(since.elapsed()))? {
                 break;
@@ -243,6 +260,12 @@ impl Run<'_> {
             Some(status) => Ending::CommandEnded(status),
             None => Ending::Signal,
         })
+    }
+
+    /// Whether the user is to be told: of what the machine lacks once, until it has it again.
+    fn is_news(&mut self, error: &RunError) -> bool {
+        let short = error.is_shortage();
+        !(std::mem::replace(&mut self.short, short) && short)
     }
 
     /// Waits; false if a signal is to end this run.
@@ -285,6 +308,7 @@ impl Run<'_> {
             ending => Ok(ending),
         });
         self.inflight = session.into_inflight();
+        self.short &= ending.is_err();
         match ending? {
             Ending::Destroyed => Ok(self.destroyed()),
             ending => Ok(ending),

@@ -5,6 +5,7 @@ import glob
 import os
 import pathlib
 import re
+import time
 
 import alsa_tools
 import guest_memory
@@ -115,6 +116,24 @@ def test_no_file_descriptors_are_left(music, real, sound):
     limit(music.device, nofile=1024)
     if not music.adapter.running():
         music.launch_adapter()
+    music.wait_ready()
+    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
+    alsa_tools.play(music.pcm, sound, period=PERIOD, buffer=BUFFER)
+    result = recorder.compare(sound)
+    assert result.exact, str(result)
+
+
+@pytest.mark.parametrize("descriptors", [3, 9])
+def test_an_adapter_without_descriptors_tries_on(music, real, sound, descriptors):
+    """It reaches its next device process, or can serve with it, when there are descriptors again; it says so once."""
+    limit(music.adapter, nofile=descriptors)
+    music.device.kill()
+    music.start_device()
+    wait_until(lambda: "tries on: " in music.adapter.output(), "a word about it")
+    time.sleep(0.5)
+    told = [line for line in music.adapter.output().splitlines() if "Too many open files" in line]
+    assert len(told) == 1, told
+    limit(music.adapter, nofile=1024)
     music.wait_ready()
     recorder = alsa_tools.Recorder(real.far_end, sound.layout)
     alsa_tools.play(music.pcm, sound, period=PERIOD, buffer=BUFFER)

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::RunError;
 use crate::device_process::DeviceProcess;
+use crate::shortage::is_shortage;
 use crate::signals::Signals;
 
 /// First and longest wait between two tries.
@@ -70,37 +71,47 @@ pub(super) fn connect(
     path: &Path,
     signals: &Signals,
     give_up: Option<Instant>,
+    process: Option<&mut DeviceProcess>,
+) -> Result<Option<UnixStream>, RunError> {
+    connect_by(
+        || UnixStream::connect(path),
+        path,
+        signals,
+        give_up,
+        process,
+    )
+}
+
+fn connect_by(
+    mut connect: impl FnMut() -> io::Result<UnixStream>,
+    path: &Path,
+    signals: &Signals,
+    give_up: Option<Instant>,
     mut process: Option<&mut DeviceProcess>,
 ) -> Result<Option<UnixStream>, RunError> {
-    let name = || path.display().to_string();
     let mut back_off = BackOff::new();
-    let mut said = false;
+    let (mut said_waits, mut said_short) = (false, false);
     loop {
-        let source = match UnixStream::connect(path) {
+        let source = match connect() {
             Ok(socket) => return Ok(Some(socket)),
             Err(error) => error,
         };
         let nobody = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
-        if !nobody.contains(&source.kind()) {
-            return Err(RunError::Connect {
-                path: name(),
-                source,
-            });
-        }
+        let nobody = nobody.contains(&source.kind());
         let left = give_up.map(|end| end.saturating_duration_since(Instant::now()));
-        if left.is_some_and(|left| left.is_zero()) {
-            return Err(RunError::NobodyListens {
-                path: name(),
-                source,
-            });
+        let in_vain = left.is_some_and(|left| left.is_zero());
+        if in_vain || !nobody && !is_shortage(&source) {
+            return Err(failed(path, source, nobody));
         }
-        if let (false, Some(left)) = (said, left) {
-            log::info!(
-                "waiting {:.0} s for a device process on {}",
-                left.as_secs_f32(),
-                name()
-            );
-            said = true;
+        let name = path.display();
+        if !nobody && !said_short {
+            log::warn!("cannot connect to {name}, and tries on: {source}");
+            said_short = true;
+        }
+        if let (true, false, Some(left)) = (nobody, said_waits, left) {
+            let seconds = left.as_secs_f32();
+            log::info!("waiting {seconds:.0} s for a device process on {name}");
+            said_waits = true;
         }
         let pause = back_off.next();
         signals
@@ -116,8 +127,17 @@ pub(super) fn connect(
     }
 }
 
+fn failed(path: &Path, source: io::Error, nobody: bool) -> RunError {
+    let path = path.display().to_string();
+    match nobody {
+        true => RunError::NobodyListens { path, source },
+        false => RunError::Connect { path, source },
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use nix::errno::Errno;
     use std::os::unix::net::UnixListener;
 
     use super::*;
@@ -164,6 +184,28 @@ mod tests {
         let signals = Signals::register().unwrap();
         let error = connect(Path::new("/proc/self/status/x"), &signals, None, None).unwrap_err();
         assert!(matches!(error, RunError::Connect { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_shortage_is_waited_for_and_rights_are_not() {
+        let signals = Signals::register().unwrap();
+        let path = Path::new("/run/x");
+        let short = [Errno::EMFILE, Errno::ENOMEM, Errno::EINTR, Errno::EAGAIN];
+        let mut errors = short.into_iter();
+        let tries = || match errors.next() {
+            Some(errno) => Err(errno.into()),
+            None => UnixStream::pair().map(|(socket, _)| socket),
+        };
+        let connected = connect_by(tries, path, &signals, None, None);
+        assert!(connected.unwrap().is_some());
+        assert_eq!(errors.next(), None);
+
+        let soon = Some(Instant::now() + Duration::from_millis(20));
+        for (errno, give_up) in [(Errno::EMFILE, soon), (Errno::EACCES, None)] {
+            let error = connect_by(|| Err(errno.into()), path, &signals, give_up, None);
+            let error = error.unwrap_err();
+            assert!(matches!(error, RunError::Connect { .. }), "{error:?}");
+        }
     }
 
     #[test]

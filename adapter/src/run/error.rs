@@ -10,6 +10,7 @@ use crate::device_process::ProcessError;
 use crate::driver::DriverError;
 use crate::event_loop::LoopError;
 use crate::session::SessionError;
+use crate::shortage::is_shortage;
 
 /// `run` failed.
 #[derive(Debug, thiserror::Error)]
@@ -82,5 +83,46 @@ impl RunError {
             Self::Loop(LoopError::Session(error)) => error.is_backend_closed(),
             _ => false,
         }
+    }
+
+    /// Whether the machine lacks something that it may have again in a moment.
+    pub(super) fn is_shortage(&self) -> bool {
+        is_shortage(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+
+    use super::*;
+
+    #[test]
+    fn a_shortage_is_seen_at_every_step() {
+        let short = || io::Error::from(Errno::EMFILE);
+        let path = || "/run/x".to_owned();
+        let open = DriverError::Open {
+            path: path(),
+            source: short(),
+        };
+        let connect = |source| RunError::Connect {
+            path: path(),
+            source,
+        };
+        for error in [
+            connect(short()),
+            BackendError::Setup(short()).into(),
+            open.into(),
+            DriverError::List(Errno::ENOMEM).into(),
+            SessionError::Eventfd(short()).into(),
+            LoopError::Session(SessionError::Eventfd(short())).into(),
+            LoopError::from(DriverError::GetMemory(Errno::ENFILE)).into(),
+            ProcessError::Start(short()).into(),
+        ] {
+            assert!(error.is_shortage(), "{error:?}");
+            assert!(!error.is_backend_closed(), "{error:?}");
+        }
+        assert!(!connect(Errno::EACCES.into()).is_shortage());
+        assert!(!RunError::CommandSilent.is_shortage());
     }
 }
