@@ -7,10 +7,12 @@ use std::os::fd::AsFd;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use log::Level;
 use nix::poll::{PollFd, PollFlags};
 
 use crate::device_process::{DeviceProcess, ProcessError};
 use crate::driver::{Driver, DriverError, State};
+use crate::news::News;
 use crate::readiness::Readiness;
 use crate::session::{Handled, Session, SessionError};
 use crate::signals::{Signals, poll_until};
@@ -75,6 +77,8 @@ pub struct EventLoop<'a, D> {
     signals: &'a Signals,
     process: Option<&'a mut DeviceProcess>,
     readiness: &'a mut Readiness,
+    /// Told behind what there is to do.
+    news: &'a mut News,
     /// Told to the user when no driver takes the device.
     driver_advice: String,
     driver_due: Option<Instant>,
@@ -86,13 +90,14 @@ pub struct EventLoop<'a, D> {
 impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
     /// An event loop for `session`, and for the device process if it is our child.
     ///
-    /// `readiness` hears when it is served. `driver_advice` is shown when no driver of this kernel
-    /// takes the device within some seconds.
+    /// `readiness` hears when it is served. `news` is told after the first requests, `driver_advice`
+    /// when no driver of this kernel takes the device within some seconds.
     pub fn new(
         session: &'a mut Session<D>,
         signals: &'a Signals,
         process: Option<&'a mut DeviceProcess>,
         readiness: &'a mut Readiness,
+        news: &'a mut News,
         driver_advice: String,
     ) -> Self {
         let driver_due = Some(Instant::now() + DRIVER_TIME);
@@ -101,6 +106,7 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
             signals,
             process,
             readiness,
+            news,
             driver_advice,
             driver_due,
             dying: false,
@@ -114,7 +120,9 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
     /// Any [`LoopError`]; the device process's end of the connection is an [`Ending`].
     pub fn run(&mut self) -> Result<Ending, LoopError> {
         loop {
-            match self.turn() {
+            let turned = self.turn();
+            self.news.tell();
+            match turned {
                 Ok(None) => {}
                 Ok(Some(ending)) => return Ok(ending),
                 Err(LoopError::Session(error)) if error.is_backend_closed() => {
@@ -192,7 +200,9 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
     }
 
     fn next_due(&self) -> Option<Instant> {
-        if self.dying {
+        if !self.news.is_empty() {
+            Some(Instant::now())
+        } else if self.dying {
             Some(Instant::now() + DYING_PERIOD)
         } else {
             let due = [self.driver_due, self.readiness.due()];
@@ -210,7 +220,8 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
             Some(Handled::Started { resumed }) => {
                 self.driver_due = None;
                 self.readiness.served();
-                log::info!("{}", if resumed { "serving again" } else { "serving" });
+                let text = if resumed { "serving again" } else { "serving" };
+                self.news.add(Level::Info, text.into());
             }
             Some(Handled::Stopped) => log::info!("stopped by the driver"),
             Some(Handled::ConfigWritten) | None => {}

@@ -24,6 +24,7 @@ pub mod inflight;
 pub mod inspect;
 pub mod journal;
 pub mod memory;
+pub mod news;
 pub mod readiness;
 pub mod run;
 pub mod session;

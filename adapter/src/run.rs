@@ -15,6 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use log::Level;
 use virtio_bindings::virtio_ids::VIRTIO_ID_SOUND;
 
 use crate::backend::{ANSWER_LIMIT, Backend};
@@ -25,6 +26,7 @@ use crate::device_type::DeviceType;
 use crate::driver::{ALSA_ID_MAX, ControlFile, DeviceName, DriverError};
 use crate::event_loop::{Ending, EventLoop};
 use crate::inflight::Inflight;
+use crate::news::News;
 use crate::readiness::Readiness;
 use crate::session::{Offer, Overrides, Session};
 use crate::signals::Signals;
@@ -80,11 +82,13 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         inflight: Inflight::of(&options.name),
         gone_due: None,
         short: false,
+        news: News::default(),
     };
     let result = match &options.process {
         DeviceProcessAt::Socket(path) => run.at_socket(path, None).map(drop),
         DeviceProcessAt::Command(command, socket) => run.with_command(command, socket.as_deref()),
     };
+    run.news.tell();
     match run.leave_device() {
         // What ended the run is the better report.
         Err(error) if result.is_err() => log::warn!("{error}"),
@@ -130,6 +134,8 @@ struct Run<'a> {
     gone_due: Option<Instant>,
     /// The user has been told of what the machine lacks, and it does still.
     short: bool,
+    /// What has happened since somebody was served, or waited for.
+    news: News,
 }
 
 impl Run<'_> {
@@ -153,7 +159,8 @@ impl Run<'_> {
                 return Ok(());
             }
             if self.is_news(&gone) {
-                log::warn!("{}; it is started again", with_cause(&gone));
+                let text = format!("{}; it is started again", with_cause(&gone));
+                self.news.add(Level::Warn, text);
             }
             self.readiness.unserved();
             if !self.pause(restarts.next(since.elapsed()))? {
@@ -220,7 +227,7 @@ impl Run<'_> {
         let begun = Instant::now();
         let mut give_up = Some(begun + CONNECT_TIME);
         let mut restarts = Restarts::new();
-        while let Some(socket) = connect(path, self.signals, give_up, process.as_deref_mut())? {
+        while let Some(socket) = self.connect(path, give_up, process.as_deref_mut())? {
             let since = Instant::now();
             let why = match self.serve(socket, process.as_deref_mut()) {
                 Ok(Ending::BackendClosed) => Some(String::new()),
@@ -234,8 +241,9 @@ impl Run<'_> {
                 }
                 Err(error) if self.has_device && error.is_shortage() => {
                     if self.is_news(&error) {
-                        let name = &self.options.name;
-                        log::warn!("cannot serve {name}, and tries on: {}", with_cause(&error));
+                        let (name, why) = (&self.options.name, with_cause(&error));
+                        let text = format!("cannot serve {name}, and tries on: {why}");
+                        self.news.add(Level::Warn, text);
                     }
                     None
                 }
@@ -243,9 +251,10 @@ impl Run<'_> {
             };
             if let Some(why) = why {
                 let (name, path) = (&self.options.name, path.display());
-                log::warn!(
+                let text = format!(
                     "the device process has gone{why}; {name} waits for another one on {path}"
                 );
+                self.news.add(Level::Warn, text);
             }
             self.readiness.unserved();
             if !self.pause(restarts.next(since.elapsed()))? {
@@ -268,8 +277,20 @@ impl Run<'_> {
         !(std::mem::replace(&mut self.short, short) && short)
     }
 
+    fn connect(
+        &mut self,
+        path: &Path,
+        give_up: Option<Instant>,
+        process: Option<&mut DeviceProcess>,
+    ) -> Result<Option<UnixStream>, RunError> {
+        connect(path, self.signals, give_up, process, &mut self.news)
+    }
+
     /// Waits; false if a signal is to end this run.
-    fn pause(&self, time: Duration) -> Result<bool, RunError> {
+    fn pause(&mut self, time: Duration) -> Result<bool, RunError> {
+        if !time.is_zero() {
+            self.news.tell();
+        }
         let end = Instant::now() + time;
         // The end of the process that is replaced is a signal, too.
         while !self.signals.end_requested() && Instant::now() < end {
@@ -293,8 +314,9 @@ impl Run<'_> {
             "no driver in this kernel has taken virtio device {device}: {}",
             device.driver_advice()
         );
-        let readiness = &mut self.readiness;
-        let mut event_loop = EventLoop::new(&mut session, self.signals, process, readiness, advice);
+        let (readiness, news) = (&mut self.readiness, &mut self.news);
+        let mut event_loop =
+            EventLoop::new(&mut session, self.signals, process, readiness, news, advice);
         let ephemeral = self.options.ephemeral;
         let ending = event_loop.run().map_err(RunError::from);
         let ending = ending.and_then(|ending| match ending {
@@ -340,12 +362,14 @@ impl Run<'_> {
         let offer = Offer::ask(&mut backend, device, overrides)?;
         take_device(self.options, &control, &offer)?;
         self.has_device = true;
-        log::info!("{name}: virtio device {device} is attached");
+        let text = format!("{name}: virtio device {device} is attached");
+        self.news.add(Level::Info, text);
         let inflight = std::mem::replace(&mut self.inflight, Inflight::of(name));
         Ok(Some(Session::new(control, backend, &offer, inflight)))
     }
 
     fn destroyed(&mut self) -> Ending {
+        self.news.tell();
         log::info!("the device {} has been destroyed", self.options.name);
         self.has_device = false;
         self.inflight.forget();

@@ -3,7 +3,11 @@
 //! The event loop over the session's fake kernel device and scripted device process.
 
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
+
+use log::{LevelFilter, Log, Metadata, Record};
 
 use super::*;
 use crate::backend::Backend;
@@ -27,11 +31,14 @@ struct Running {
 
 /// Runs an event loop in a thread, until the device is gone if there is a `limit` to that.
 fn running(limit: Option<Duration>) -> Running {
+    running_with(FakeDriver::new(1), limit, News::default())
+}
+
+fn running_with(driver: FakeDriver, limit: Option<Duration>, mut news: News) -> Running {
     let (socket, device) = ScriptedDevice::start(Script {
         config: vec![1; 8],
         ..Script::default()
     });
-    let driver = FakeDriver::new(1);
     let kernel = driver.clone();
     let ending = thread::spawn(move || {
         let mut backend = Backend::negotiate(socket, 1, LIMIT).unwrap();
@@ -40,8 +47,9 @@ fn running(limit: Option<Duration>) -> Running {
         let mut session = Session::new(kernel, backend, &offer, nothing_in_flight());
         let signals = Signals::register().unwrap();
         let mut ready = Readiness::new(&"echo".parse().unwrap(), &device);
+        let advice = String::new();
         let mut event_loop =
-            EventLoop::new(&mut session, &signals, None, &mut ready, String::new());
+            EventLoop::new(&mut session, &signals, None, &mut ready, &mut news, advice);
         match limit {
             None => event_loop.run(),
             Some(limit) => event_loop.run_until_gone(Instant::now() + limit),
@@ -71,6 +79,46 @@ fn requests_and_config_changes_are_served_as_they_come() {
 
     device.close();
     assert_eq!(ending.join().unwrap().unwrap(), Ending::BackendClosed);
+}
+
+/// A log that nobody reads behind this line, until the other end of the channel is closed.
+struct BlockedLog(Mutex<Receiver<()>>);
+
+const UNREAD: &str = "a line that nobody reads";
+
+impl Log for BlockedLog {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if record.args().to_string() == UNREAD {
+            self.0.lock().unwrap().recv().unwrap_err();
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn a_log_that_nobody_reads_keeps_no_device_from_being_served() {
+    let (reader, log) = mpsc::channel();
+    log::set_boxed_logger(Box::new(BlockedLog(Mutex::new(log)))).unwrap();
+    log::set_max_level(LevelFilter::Info);
+    let mut news = News::default();
+    news.add(Level::Warn, UNREAD.into());
+    let driver = FakeDriver::new(1);
+    driver.request(1, START);
+    let running = running_with(driver, None, news);
+    assert_eq!(running.driver.wait_for_answer(1), Ok(()));
+    running.device.close();
+    thread::sleep(2 * DYING_PERIOD);
+    assert!(!running.ending.is_finished(), "the line was not told");
+    drop(reader);
+    assert_eq!(
+        running.ending.join().unwrap().unwrap(),
+        Ending::BackendClosed
+    );
 }
 
 #[test]
@@ -131,7 +179,15 @@ fn the_end_of_the_command_ends_it() {
     let mut process =
         DeviceProcess::start(Path::new("/bin/false"), &["ignored".into()], None).unwrap();
     let process = Some(&mut process);
-    let mut event_loop = EventLoop::new(&mut session, &signals, process, &mut ready, String::new());
+    let (mut news, advice) = (News::default(), String::new());
+    let mut event_loop = EventLoop::new(
+        &mut session,
+        &signals,
+        process,
+        &mut ready,
+        &mut news,
+        advice,
+    );
     match event_loop.run().unwrap() {
         Ending::CommandEnded(status) => assert_eq!(status.code(), Some(1)),
         other => panic!("{other:?}"),

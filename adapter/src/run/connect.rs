@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::RunError;
 use crate::device_process::DeviceProcess;
+use crate::news::News;
 use crate::shortage::is_shortage;
 use crate::signals::Signals;
 
@@ -66,20 +67,17 @@ impl BackOff {
 }
 
 /// Connects to `path`; waits for somebody to listen there until `give_up`, or for ever.
-/// `None`: a signal, or the end of the process that is to listen, ended the wait.
+/// `None`: a signal, or the end of the process that is to listen, ended the wait. `news` is told when
+/// there is a wait.
 pub(super) fn connect(
     path: &Path,
     signals: &Signals,
     give_up: Option<Instant>,
     process: Option<&mut DeviceProcess>,
+    news: &mut News,
 ) -> Result<Option<UnixStream>, RunError> {
-    connect_by(
-        || UnixStream::connect(path),
-        path,
-        signals,
-        give_up,
-        process,
-    )
+    let tries = || UnixStream::connect(path).inspect_err(|_| news.tell());
+    connect_by(tries, path, signals, give_up, process)
 }
 
 fn connect_by(
@@ -142,6 +140,15 @@ mod tests {
 
     use super::*;
 
+    fn tried(
+        path: &Path,
+        signals: &Signals,
+        give_up: Option<Instant>,
+        process: Option<&mut DeviceProcess>,
+    ) -> Result<Option<UnixStream>, RunError> {
+        connect(path, signals, give_up, process, &mut News::default())
+    }
+
     #[test]
     fn a_socket_that_comes_late_is_waited_for() {
         let folder = tempfile::tempdir().unwrap();
@@ -149,7 +156,7 @@ mod tests {
         let signals = Signals::register().unwrap();
         let soon = || Some(Instant::now() + Duration::from_millis(100));
 
-        let error = connect(&path, &signals, soon(), None).unwrap_err();
+        let error = tried(&path, &signals, soon(), None).unwrap_err();
         assert!(matches!(error, RunError::NobodyListens { .. }));
         assert!(error.to_string().contains("nobody listens on"));
 
@@ -158,10 +165,10 @@ mod tests {
             std::thread::sleep(Duration::from_millis(200));
             UnixListener::bind(late).unwrap().accept().unwrap();
         });
-        assert!(connect(&path, &signals, None, None).unwrap().is_some());
+        assert!(tried(&path, &signals, None, None).unwrap().is_some());
         listening.join().unwrap();
 
-        let error = connect(&path, &signals, soon(), None).unwrap_err();
+        let error = tried(&path, &signals, soon(), None).unwrap_err();
         assert!(
             matches!(error, RunError::NobodyListens { .. }),
             "a file nobody listens on"
@@ -174,7 +181,7 @@ mod tests {
         let nowhere = Path::new("/nonexistent/socket");
         let mut process =
             DeviceProcess::start(Path::new("/bin/false"), &["ignored".into()], None).unwrap();
-        let connected = connect(nowhere, &signals, None, Some(&mut process));
+        let connected = tried(nowhere, &signals, None, Some(&mut process));
         assert!(connected.unwrap().is_none());
         assert!(process.exit_status().unwrap().is_some());
     }
@@ -182,7 +189,7 @@ mod tests {
     #[test]
     fn a_path_that_is_no_socket_is_an_error_at_once() {
         let signals = Signals::register().unwrap();
-        let error = connect(Path::new("/proc/self/status/x"), &signals, None, None).unwrap_err();
+        let error = tried(Path::new("/proc/self/status/x"), &signals, None, None).unwrap_err();
         assert!(matches!(error, RunError::Connect { .. }), "{error:?}");
     }
 
