@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::device_type::DeviceType;
+use crate::device_type::{DeviceType, names};
 use crate::driver::{DeviceName, uapi};
 use crate::run::{DeviceProcessAt, RunOptions};
 use crate::session::Overrides;
@@ -121,9 +121,8 @@ pub struct RunArgs {
     #[arg(long)]
     name: DeviceName,
 
-    /// Type of the device: a name such as sound, rng, console, net, block, input, gpio or can, or
-    /// a virtio device id
-    #[arg(long, value_name = "TYPE", default_value = "sound")]
+    /// Type of the device
+    #[arg(long, value_name = "TYPE", default_value = "sound", help = device_help())]
     device: DeviceType,
 
     /// The device process listens on this Unix socket. A socket that does not exist yet is waited
@@ -239,6 +238,10 @@ pub struct DeviceProcessArgs {
     pub command: Vec<OsString>,
 }
 
+fn device_help() -> String {
+    format!("Type of the device: {}, or a virtio device id", names())
+}
+
 fn queue_size(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(size) if DeviceType::is_queue_size(size) => Ok(size),
@@ -261,6 +264,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::device_type::DEVICE_TYPES;
 
     fn run(words: &str) -> Result<RunOptions, clap::Error> {
         let words = ["virtio-loopback", "run"]
@@ -275,6 +279,17 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_lists_every_type_of_device() {
+        let mut cli = Cli::command();
+        let help = cli.find_subcommand_mut("run").unwrap().render_help();
+        let help = help.to_string();
+        let words: Vec<&str> = help.split([' ', ',', '\n']).collect();
+        for row in DEVICE_TYPES {
+            assert!(words.contains(&row.name), "{row}: {help}");
+        }
     }
 
     #[test]

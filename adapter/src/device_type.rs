@@ -255,7 +255,8 @@ impl fmt::Display for DeviceType {
 #[error("no such device type: use a virtio device id or one of {}", names())]
 pub struct UnknownDeviceType;
 
-fn names() -> String {
+/// The types that can be named, for people.
+pub fn names() -> String {
     DEVICE_TYPES
         .iter()
         .map(|row| row.name)
