@@ -67,6 +67,7 @@ def test_a_stopped_card_goes_and_leaves_the_others():
         assert {"music", "navigation"} <= cards()
         wait_until(lambda: state(device_unit("phone")) == "inactive", "the end of its device process")
         wait_until(lambda: not os.path.exists("/run/virtio-loopback/phone.sock"), "the end of its socket")
+        assert not os.path.exists("/run/virtio-loopback/phone.inflight")
         _, said = player.communicate(timeout=60)
         assert player.returncode == 0, said
         wait_until(lambda: sound in recorder.recorded(), "the whole sound", 3)
@@ -85,15 +86,16 @@ def test_a_killed_device_process_comes_back_and_its_card_plays():
     plays("music", FAR_END["music"], seed=2)
 
 
-def end_while_it_plays(number, process, sizes):
-    """Sends a signal to a process of a card that plays, which no application hears of; returns the frames of the
+def end_while_it_plays(number, processes, sizes):
+    """Sends a signal to processes of a card that plays, which no application hears of; returns the frames of the
     hole in what is heard, of which both ends arrive."""
     sound = noise(4, seed=3)
     with Recorder(FAR_END["music"]) as recorder:
         player = start_playing("music", sound, sizes)
         wait_until(lambda: sound[:4096] in recorder.recorded(), "the beginning")
         before = device_process("music")
-        os.kill(process("music"), number)
+        for pid in [process("music") for process in processes]:
+            os.kill(pid, number)
         wait_until(lambda: device_process("music") != before, "another device process")
         _, said = player.communicate(timeout=60)
         assert (player.returncode, said) == (0, "")
@@ -109,7 +111,7 @@ def end_while_it_plays(number, process, sizes):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGSTOP])
 def test_an_application_does_not_hear_of_a_device_process_that_ends(number):
-    hole = end_while_it_plays(number, device_process, ["--period-size", "480", "--buffer-size", "3840"])
+    hole = end_while_it_plays(number, [device_process], ["--period-size", "480", "--buffer-size", "3840"])
     # Two CPUs share what one has in tests/vm, where 50 ms are the limit.
     assert hole <= 4800, "longer than ALSA waits"
 
@@ -117,9 +119,22 @@ def test_an_application_does_not_hear_of_a_device_process_that_ends(number):
 def test_an_application_with_a_long_buffer_does_not_hear_of_a_killed_guard():
     """With the buffer that aplay takes if not told: systemd starts the program anew."""
     restarts = int(show(device_unit("music"), "NRestarts"))
-    end_while_it_plays(signal.SIGKILL, guard_process, ["--buffer-size", "24000"])
+    end_while_it_plays(signal.SIGKILL, [guard_process], ["--buffer-size", "24000"])
     assert int(show(device_unit("music"), "NRestarts")) == restarts + 1
     assert "stream 0: stopped after" in journal("-u", device_unit("music"), "-o", "cat")
+
+
+def test_an_application_with_a_long_buffer_does_not_hear_of_device_process_and_adapter_killed_at_once():
+    """What was in flight outlives both, in a file that is the adapter's user's alone."""
+    inflight = pathlib.Path("/run/virtio-loopback/music.inflight")
+    before, kept = adapter_process("music"), inflight.stat()
+    restarts = int(show("virtio-loopback@music", "NRestarts"))
+    end_while_it_plays(signal.SIGKILL, [device_process, adapter_process], ["--buffer-size", "24000"])
+    wait_until(lambda: state("virtio-loopback@music") == "active", "the new adapter to be ready")
+    assert adapter_process("music") not in (0, before)
+    assert int(show("virtio-loopback@music", "NRestarts")) == restarts + 1
+    assert inflight.stat().st_ino == kept.st_ino, "it has begun anew"
+    assert (kept.st_mode, kept.st_uid) == (0o100600, int(proc_status(adapter_process("music"))["Uid"].split()[0]))
 
 
 def test_a_killed_adapter_is_not_heard():
