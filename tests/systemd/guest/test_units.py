@@ -174,6 +174,17 @@ def test_a_stopped_device_process_is_started_by_its_socket():
     plays("phone", FAR_END["phone"], seed=7)
 
 
+def test_a_member_of_the_group_cannot_replace_the_files_of_others():
+    folder = pathlib.Path("/run/virtio-loopback")
+    assert (folder.owner(), folder.group(), folder.stat().st_mode) == ("root", "virtio-loopback", 0o41775)
+    member = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--groups", str(folder.stat().st_gid)]
+    run(*member, "sh", "-c", f"touch {folder}/own && rm {folder}/own")
+    for name in ("music.sock", "music.commands", "music.inflight"):
+        result = run(*member, "mv", "-f", f"{folder}/{name}", f"{folder}/taken", check=False)
+        assert result.returncode and "Operation not permitted" in result.stderr, result
+        assert (folder / name).exists()
+
+
 def test_commands_are_answered_at_the_second_socket():
     said = run("vhost-user-sound", "tell", "/run/virtio-loopback/music.commands", "status").stdout
     assert "playback" in said.lower(), said
