@@ -84,6 +84,10 @@ pub enum HostError {
     #[cfg(feature = "pipewire")]
     #[error(transparent)]
     PipeWire(PipeWireError),
+    /// A driver wishes for a longer period than there is memory for.
+    #[cfg(feature = "pipewire")]
+    #[error("periods of more than {0} s are not played")]
+    LongPeriod(u64),
     /// An ALSA device cannot be used.
     #[cfg(feature = "alsa")]
     #[error(

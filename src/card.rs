@@ -39,6 +39,12 @@ pub fn queue_of(direction: Direction) -> usize {
     }
 }
 
+/// The decoder of a queue's messages.
+fn decoder_of(decoders: &mut [Decoder; 2], queue: usize) -> &mut Decoder {
+    let [playback, capture] = decoders;
+    if queue == QUEUE_TX { playback } else { capture }
+}
+
 /// What of the card a real card's element stands behind.
 struct Mirror {
     target: Target,
@@ -187,6 +193,7 @@ impl Card {
             return false;
         };
         let memory = memory.map();
+        self.decoders.iter_mut().for_each(Decoder::wake);
         if !self.resume_streams(memory, now) {
             self.answer_requests(memory, now);
         }
@@ -215,8 +222,10 @@ impl Card {
         for ring in self.rings.iter_mut().flatten() {
             ring.announce(memory);
         }
-        for pcm in self.pcms.iter().filter(|pcm| pcm.state != State::Running) {
-            self.host.rest(pcm.id, now);
+        for pcm in &self.pcms {
+            if pcm.state != State::Running || self.suspended {
+                self.host.rest(pcm.id, now);
+            }
         }
         self.report_faults();
         waiting
@@ -272,10 +281,13 @@ impl Card {
 
     /// When the card has to be served next, if no driver kicks before.
     pub fn deadline(&mut self, now: Nanos) -> Option<Nanos> {
-        if self.suspended || self.memory.is_none() {
-            return None;
-        }
+        self.memory.as_ref()?;
         let host = &mut *self.host;
+        if self.suspended {
+            // What the host still holds is given back in time.
+            let upkeep = self.pcms.iter().map(|pcm| host.upkeep(pcm.id, now));
+            return upkeep.flatten().min();
+        }
         self.pcms
             .iter()
             .filter_map(|pcm| pcm.deadline(host, now))
@@ -338,7 +350,7 @@ impl Card {
         waiting
     }
 
-    /// Takes all messages off the tx and rx rings.
+    /// Takes the messages off the tx and rx rings.
     fn take_messages(&mut self, memory: &GuestMemoryMmap) {
         for queue in [QUEUE_TX, QUEUE_RX] {
             let Some(mut ring) = self.rings.get_mut(queue).and_then(Option::take) else {
@@ -346,6 +358,9 @@ impl Card {
             };
             // A driver that adds faster than this loop takes does not keep the card from its clock.
             for _ in 0..MAX_SIZE {
+                if decoder_of(&mut self.decoders, queue).has_enough() {
+                    break;
+                }
                 match ring.take(memory) {
                     Ok(Some(chain)) => self.take_message(queue, chain, memory, &mut ring),
                     Ok(None) => break,
@@ -368,8 +383,7 @@ impl Card {
         memory: &GuestMemoryMmap,
         ring: &mut Ring,
     ) {
-        let [playback, capture] = &mut self.decoders;
-        let decoder = if queue == QUEUE_TX { playback } else { capture };
+        let decoder = decoder_of(&mut self.decoders, queue);
         #[cfg(fuzzing)]
         crate::fuzz::record::message(queue, &chain);
         let arrival = decoder.decode(chain);

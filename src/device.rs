@@ -32,8 +32,8 @@ use crate::wire::QUEUES;
 const ORDERS: usize = 16;
 /// How long a session leaves a full queue alone.
 const FULL: Duration = Duration::from_millis(1);
-/// How long a session waits for an answer. The audio thread answers within one wake-up, which at
-/// worst opens a sound card.
+/// How long a session waits for an answer. The audio thread answers within one wake-up, in which it
+/// waits for nobody: real cards are opened by a thread of their own.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Descriptors of the host that are waited for at once; the rest is looked after by the clock.

@@ -17,6 +17,9 @@ use crate::wire::{EVENT_SIZE, ElementRequest, Notification, Query, Request};
 
 /// A driver that has said nothing for so long is not setting itself up. See [`Stage`].
 const SETTLED: Nanos = 2_000_000_000;
+/// Most descriptors of one room for an event that are looked at. Eight bytes need no more than eight; a
+/// hostile table goes on for longer, with descriptors of no bytes.
+const LOOKED_AT: usize = 32;
 
 /// What the driver is to be told. Ids are places in what the card shows; others are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -348,7 +351,8 @@ fn fill(
     // so that no event needs more of them than it has bytes.
     let mut room = [None; EVENT_SIZE];
     let (mut used, mut size) = (0, 0);
-    for part in chain.filter(|part| part.is_write_only() && part.len() > 0) {
+    let parts = chain.take(LOOKED_AT);
+    for part in parts.filter(|part| part.is_write_only() && part.len() > 0) {
         let (at, length) = (part.addr(), part.len() as usize);
         if !memory.check_range(at, length, Permissions::Write) {
             return false;

@@ -4,6 +4,7 @@
 use virtio_queue::DescriptorChain;
 use vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryMmap, Permissions};
 
+use crate::message::MAX_SEGMENTS;
 use crate::ring::MAX_SIZE;
 use crate::wire::{HEADER_SIZE, REQUEST_MAX, Request, Status};
 
@@ -35,7 +36,11 @@ impl Exchange {
         self.length = 0;
         self.reachable = true;
         self.room.clear();
-        for descriptor in chain.clone() {
+        for (number, descriptor) in chain.clone().enumerate() {
+            if number == MAX_SEGMENTS {
+                self.reachable = false;
+                break;
+            }
             let (address, length) = (descriptor.addr(), descriptor.len() as usize);
             if descriptor.is_write_only() {
                 if memory.check_range(address, length, Permissions::Write)

@@ -6,9 +6,13 @@ use vm_memory::{Address, Bytes, GuestAddress, GuestMemory, GuestMemoryMmap, Perm
 
 use crate::wire::{self, Direction, PCM_STATUS_SIZE, Status, XFER_SIZE};
 
-/// Most segments of one message: a period of 16 MiB in pages, whose table of indirect descriptors is
-/// longer than the queue.
-pub const MAX_SEGMENTS: usize = 4096;
+/// Most descriptors of one message that are looked at, and so most of its segments: a period of 16 MiB in
+/// pages, a header and a status, whose table of indirect descriptors is longer than the queue. A hostile
+/// table goes on for longer, with descriptors of no bytes or that follow each other in a circle.
+pub const MAX_SEGMENTS: usize = 4096 + 2;
+/// Descriptors that are looked at in one wake-up, after which messages wait for the next one: many times
+/// what drivers send, and about a millisecond. Beyond that, a flood would keep running streams waiting.
+const DESCRIPTORS: usize = 16 * MAX_SEGMENTS;
 
 /// A run of bytes of the driver's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +43,8 @@ pub struct Decoder {
     direction: Direction,
     segments: Vec<Segment>,
     payload_segments: usize,
+    /// Descriptors that were looked at in this wake-up.
+    looked_at: usize,
 }
 
 impl Decoder {
@@ -49,7 +55,18 @@ impl Decoder {
             direction,
             segments,
             payload_segments: 0,
+            looked_at: 0,
         }
+    }
+
+    /// Another wake-up begins.
+    pub fn wake(&mut self) {
+        self.looked_at = 0;
+    }
+
+    /// Whether what is left is to wait for the next wake-up.
+    pub fn has_enough(&self) -> bool {
+        self.looked_at >= DESCRIPTORS
     }
 
     /// Reads the descriptors of a chain. Any layout of the bytes over descriptors is understood.
@@ -60,7 +77,13 @@ impl Decoder {
         let mut xfer = [0; XFER_SIZE];
         let (mut read, mut readable, mut writable) = (0, 0u64, 0u64);
         let mut reachable = true;
-        for descriptor in chain.clone() {
+        for (number, descriptor) in chain.clone().enumerate() {
+            if number == MAX_SEGMENTS {
+                // Whatever else a hostile table holds is not worth the time.
+                reachable = false;
+                break;
+            }
+            self.looked_at += 1;
             let (mut address, mut length) = (descriptor.addr(), descriptor.len());
             let access = if descriptor.is_write_only() {
                 Permissions::Write
@@ -88,11 +111,6 @@ impl Decoder {
                 }
             }
             if length > 0 {
-                if self.segments.len() == MAX_SEGMENTS {
-                    // Whatever else a hostile table holds is not worth the time.
-                    reachable = false;
-                    break;
-                }
                 self.segments.push(Segment { address, length });
             }
         }

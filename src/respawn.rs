@@ -46,24 +46,35 @@ enum End {
 pub fn split() -> nix::Result<Role> {
     let signals = SigSet::from_iter([Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT]);
     signals.thread_block()?;
-    let (mut ending, mut short) = (false, 0);
+    let (mut ending, mut short, mut replaced) = (false, 0, None);
     loop {
         let start = Instant::now();
-        let Some(worker) = system::fork()? else {
-            signals.thread_unblock()?;
-            return Ok(Role::Worker);
+        let worker = match system::fork() {
+            Ok(Some(worker)) => worker,
+            Ok(None) => {
+                signals.thread_unblock()?;
+                return Ok(Role::Worker);
+            }
+            // There was room for one before, and will be again.
+            Err(_) if replaced.is_some() => {
+                sleep(PAUSE);
+                continue;
+            }
+            Err(error) => return Err(error),
         };
+        // Not before: whoever reads the log may keep its writers waiting.
+        if let Some((dead, signal)) = replaced {
+            log::warn!(
+                "process {dead}, which served, was ended by {signal}; another one takes its place"
+            );
+        }
         match watch(worker, &signals, &mut ending)? {
             End::Exited(status) => {
                 let status = u8::try_from(status).unwrap_or(u8::MAX);
                 return Ok(Role::Guard(ExitCode::from(status)));
             }
             End::Killed(_) if ending => return Ok(Role::Guard(ExitCode::SUCCESS)),
-            End::Killed(signal) => {
-                log::warn!(
-                    "process {worker}, which served, was ended by {signal}; another one takes its place"
-                );
-            }
+            End::Killed(signal) => replaced = Some((worker, signal)),
         }
         short = if start.elapsed() < SHORT {
             short + 1

@@ -50,20 +50,20 @@ impl Signals {
     /// middle of a message would keep `talk` waiting for the rest.
     ///
     /// # Errors
-    /// The system gives no descriptors.
+    /// The system gives no descriptors, or no thread.
     pub fn hanging_up<T>(&self, socket: &UnixStream, talk: impl FnOnce() -> T) -> io::Result<T> {
         let (done, talking) = UnixStream::pair()?;
-        Ok(std::thread::scope(|scope| {
-            scope.spawn(move || {
+        std::thread::scope(|scope| {
+            std::thread::Builder::new().spawn_scoped(scope, move || {
                 if !matches!(self.wait_for(done.as_fd()), Ok(true)) {
                     // It fails only if the peer has hung up before.
                     let _ = socket.shutdown(Shutdown::Both);
                 }
-            });
+            })?;
             let result = talk();
             drop(talking);
-            result
-        }))
+            Ok(result)
+        })
     }
 }
 

@@ -242,6 +242,7 @@ impl Host for PipeWire {
     }
 
     fn prepare(&mut self, id: usize, params: &Params) -> Result<(), HostError> {
+        pace::check(params)?;
         self.clock.prepare(id, params)?;
         let Some(stream) = self.streams.get_mut(id) else {
             return Ok(());

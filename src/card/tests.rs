@@ -806,3 +806,47 @@ fn a_ring_that_broke_before_it_was_used_starts_anew() {
     bench.at(10);
     assert_eq!(bench.used(QUEUE_TX), [(head, 8)]);
 }
+
+/// A chain of one table of indirect descriptors, whose first one has no bytes and is followed by itself.
+fn add_circle(bench: &mut Bench, queue: usize) {
+    let (at, longest) = (0x8_0000, 16 * u32::from(u16::MAX));
+    let mut entry = vec![0; 16];
+    entry[12] = 1; // VRING_DESC_F_NEXT
+    bench.write(at, &entry);
+    let head = bench.add(queue, &[(at, longest, false)]);
+    let flags = place(queue)[0] + 16 * u64::from(head) + 12;
+    bench.write(flags, &4u16.to_le_bytes()); // VRING_DESC_F_INDIRECT
+}
+
+#[test]
+fn a_flood_of_descriptors_waits_for_other_wake_ups() {
+    for queue in [QUEUE_TX, QUEUE_RX] {
+        let mut bench = Bench::new();
+        (0..64).for_each(|_| add_circle(&mut bench, queue));
+        for left in [48, 32, 16, 0] {
+            assert_eq!(bench.card.serve(bench.time), left > 0);
+            assert_eq!(bench.used(queue).len(), 16);
+        }
+    }
+}
+
+#[test]
+fn a_flood_of_descriptors_in_one_queue_keeps_no_other_waiting() {
+    let mut bench = Bench::new();
+    bench.prepare(1);
+    let (head, _) = bench.capture();
+    (0..64).for_each(|_| add_circle(&mut bench, QUEUE_TX));
+    assert_eq!(bench.request(&[0x104, 1]), OK);
+    bench.at(10);
+    assert_eq!(bench.used(QUEUE_RX), [(head, PERIOD + 8)]);
+}
+
+#[test]
+fn a_request_that_goes_in_circles_comes_back_empty() {
+    let mut bench = Bench::new();
+    (0..16).for_each(|_| add_circle(&mut bench, QUEUE_CONTROL));
+    bench.wake();
+    let back = bench.used(QUEUE_CONTROL);
+    assert_eq!(back.len(), 16);
+    assert!(back.iter().all(|(_, length)| *length == 0));
+}

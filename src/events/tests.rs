@@ -234,6 +234,21 @@ fn unfit_room_is_given_back_and_the_next_is_used() {
 }
 
 #[test]
+fn room_behind_many_parts_of_no_bytes_is_not_looked_for() {
+    let memory = memory();
+    let mut driver = Driver::new(&memory);
+    let mut parts = [(0, WRITE); LOOKED_AT + 1];
+    parts[LOOKED_AT] = (8, WRITE);
+    driver.offer(&parts);
+    let mut events = events(&mut driver);
+    events.tell(plug(1, true));
+    assert_eq!(driver.deliver(&mut events, SECOND), []);
+    assert_eq!(driver.seen, 1);
+    driver.rooms(1);
+    assert_eq!(driver.deliver(&mut events, SECOND), [(0x1000, 1)]);
+}
+
+#[test]
 fn a_broken_ring_keeps_the_notice() {
     let memory = memory();
     let mut driver = Driver::new(&memory);

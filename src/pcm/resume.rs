@@ -41,6 +41,7 @@ impl Pcm {
         if let Some(params) = &self.params {
             self.lane.set_frame_bytes(params.frame_bytes());
             self.gain.prepare(params);
+            self.meter.prepare(params);
         }
         self.resume = self.state.takes_messages().then_some(snapshot);
         true

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Frontends come and go: the listening socket, and the connection that is served.
 
+use std::error::Error;
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex};
@@ -43,30 +44,36 @@ pub fn listen(
     while signals.wait_for(listener.as_fd()).map_err(wait)? {
         match listener.accept() {
             Ok((socket, _)) => {
-                failing = false;
                 log::info!("a frontend has connected");
-                serve(socket, device, offer, signals)?;
+                if let Err(error) = serve(socket, device, offer, signals) {
+                    pause(&mut failing, &error);
+                    continue;
+                }
+                failing = false;
                 if stay == Stay::InUse && !device.has_driver() {
                     log::info!("nobody uses the card any more");
                     return Ok(());
                 }
             }
-            Err(error) => {
-                // It is still there to be let in: said once, and tried again, but not all the time.
-                if !std::mem::replace(&mut failing, true) {
-                    log::error!("cannot let a frontend in, and tries on: {error}");
-                }
-                std::thread::sleep(PAUSE);
-            }
+            Err(error) => pause(&mut failing, &error),
         }
     }
     Ok(())
 }
 
+/// A frontend could not be let in. It is still there, or comes again: said once, and tried again, but not
+/// all the time.
+fn pause(failing: &mut bool, error: &dyn Error) {
+    if !std::mem::replace(failing, true) {
+        log::error!("cannot let a frontend in, and tries on: {error}");
+    }
+    std::thread::sleep(PAUSE);
+}
+
 /// Serves one connection until it or the program is to end.
 ///
 /// # Errors
-/// The socket cannot be waited for.
+/// There are no descriptors, or is no thread, to wait for it with.
 pub fn serve(
     socket: UnixStream,
     device: &Arc<Device>,

@@ -8,7 +8,7 @@
 //! buffer lacks, or the driver would find its buffer empty, or full, at every cycle.
 
 use super::meter::Cycle;
-use crate::audio::Nanos;
+use crate::audio::{HostError, Nanos};
 use crate::graph_node::Latency;
 use crate::stream::Params;
 use crate::wire::Direction;
@@ -24,6 +24,20 @@ const KERNEL_WAITS: Nanos = 100_000_000;
 const SPARE: Nanos = 10_000_000;
 /// The shortest time that a graph is waited for.
 const SHORTEST_PATIENCE: Nanos = 30_000_000;
+
+/// The longest period, in seconds, that there is memory for. Linux has none of more than a second or two.
+const LONGEST_PERIOD: u64 = 10;
+
+/// Whether there is memory for what a driver wishes for: the ring grows with the period.
+///
+/// # Errors
+/// There is not.
+pub fn check(params: &Params) -> Result<(), HostError> {
+    if params.period_frames() > LONGEST_PERIOD * u64::from(params.rate) {
+        return Err(HostError::LongPeriod(LONGEST_PERIOD));
+    }
+    Ok(())
+}
 
 /// `frames` frames as a time.
 pub fn time(frames: u64, rate: u64) -> Nanos {
@@ -97,7 +111,8 @@ impl Pace {
         }
     }
 
-    /// Frames that the ring needs room for: the longest cycle of PipeWire, and more than a target.
+    /// Frames that the ring needs room for: the longest cycle of PipeWire, and more than a target. It grows
+    /// with what a driver wishes for: see [`check`].
     pub fn capacity(&self) -> u64 {
         let cycle = 8192 * self.rate.div_ceil(48_000);
         4 * cycle.max(self.longest).saturating_add(self.rate / MARGIN)
@@ -177,15 +192,26 @@ mod tests {
 
     const MILLISECOND: Nanos = 1_000_000;
 
-    fn pace(direction: Direction, period: u32, periods: u32) -> Pace {
-        let params = Params {
+    fn params(period: u32, periods: u32) -> Params {
+        Params {
             format: pcm_format::S16,
             rate: 48_000,
             channels: 2,
             period_bytes: period * 4,
             buffer_bytes: period * periods * 4,
             features: 0,
-        };
+        }
+    }
+
+    #[test]
+    fn a_period_that_no_memory_is_enough_for_is_refused() {
+        assert!(check(&params(480_000, 4)).is_ok());
+        assert!(check(&params(480_001, 1)).is_err());
+        assert!(check(&params(u32::MAX / 4, 1)).is_err());
+    }
+
+    fn pace(direction: Direction, period: u32, periods: u32) -> Pace {
+        let params = params(period, periods);
         let latency = Latency {
             frames: period,
             rate: 48_000,
