@@ -8,10 +8,17 @@
  * bytes come and go most: each sound message has a header and a status. The
  * start of the arena is cut into such slots, which are found by their number;
  * the rest is a pool.
+ *
+ * What the process has written is copied into the driver's buffer when the
+ * driver gets it back, which may be long after it has freed the buffer: an
+ * application has closed its card, and a process answers then. So pages that
+ * are a buffer's own are kept until then.
  */
 #include <linux/bits.h>
 #include <linux/dma-mapping.h>
 #include <linux/genalloc.h>
+#include <linux/jiffies.h>
+#include <linux/mm.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/vmalloc.h>
@@ -28,6 +35,8 @@ struct vl_small {
 	void *data;	/* the driver's buffer; NULL: free */
 	u16 size;
 	u16 next_free;
+	bool kept;	/* its pages, by vl_pages_keep() */
+	unsigned long until;	/* when it is too late, in jiffies; 0: never */
 };
 
 struct vl_slot {
@@ -35,7 +44,53 @@ struct vl_slot {
 	dma_addr_t addr;
 	size_t size;
 	void *data;	/* the driver's buffer */
+	bool kept;	/* its pages, by vl_pages_keep() */
+	unsigned long until;	/* when it is too late, in jiffies; 0: never */
 };
+
+/* Returns whether the pages are a buffer's own, and kept now. */
+static bool vl_pages_keep(void *data, size_t size)
+{
+	unsigned long count = PAGE_ALIGN(offset_in_page(data) + size) >>
+			      PAGE_SHIFT;
+	unsigned long pfn = page_to_pfn(virt_to_page(data));
+
+	if (!vl_pages_eligible(pfn, count))
+		return false;
+	while (count--)
+		get_page(pfn_to_page(pfn + count));
+	return true;
+}
+
+/* Context: any. */
+static void vl_pages_drop(void *data, size_t size)
+{
+	unsigned long count = PAGE_ALIGN(offset_in_page(data) + size) >>
+			      PAGE_SHIFT;
+	unsigned long pfn = page_to_pfn(virt_to_page(data));
+
+	while (count--)
+		put_page(pfn_to_page(pfn + count));
+}
+
+/* Until when what the device writes into a buffer is copied; 0: always. */
+static unsigned long vl_buffer_until(struct vl_device *vl, bool written)
+{
+	if (!written || !vl_tlv_awaits(vl))
+		return 0;
+	return (jiffies + msecs_to_jiffies(VL_HEARD_MS)) ?: 1;
+}
+
+/* The driver gets back what the device has written. */
+static void vl_buffer_fill(struct vl_device *vl, void *data,
+			   const void *memory, size_t size,
+			   unsigned long until)
+{
+	if (until && time_after_eq(jiffies, until))
+		return;
+	memcpy(data, memory, size);
+	atomic64_add(size, &vl->counters.bounced_bytes);
+}
 
 /* Context: none is in use, or bounce->lock held. */
 static void vl_small_free_all(struct vl_bounce *bounce)
@@ -45,8 +100,12 @@ static void vl_small_free_all(struct vl_bounce *bounce)
 	bounce->small_free = VL_SMALL_NONE;
 	bounce->small_used = 0;
 	for (i = bounce->small_count; i-- > 0;) {
-		bounce->small[i].data = NULL;
-		bounce->small[i].next_free = bounce->small_free;
+		struct vl_small *small = &bounce->small[i];
+
+		if (small->data && small->kept)
+			vl_pages_drop(small->data, small->size);
+		small->data = NULL;
+		small->next_free = bounce->small_free;
 		bounce->small_free = i;
 	}
 }
@@ -147,6 +206,8 @@ static void vl_slot_insert(struct vl_bounce *bounce, struct vl_slot *slot)
 
 static void vl_slot_free(struct vl_bounce *bounce, struct vl_slot *slot)
 {
+	if (slot->kept)
+		vl_pages_drop(slot->data, slot->size);
 	gen_pool_free(bounce->pool, slot->addr, slot->size);
 	kfree(slot);
 }
@@ -178,7 +239,7 @@ static struct vl_small *vl_small_at(struct vl_bounce *bounce, dma_addr_t addr)
 
 /* Returns DMA_MAPPING_ERROR where all are in use. */
 static dma_addr_t vl_small_map(struct vl_device *vl, void *data, size_t size,
-			       bool contents)
+			       bool contents, bool written)
 {
 	struct vl_bounce *bounce = &vl->bounce;
 	dma_addr_t addr = DMA_MAPPING_ERROR;
@@ -193,6 +254,8 @@ static dma_addr_t vl_small_map(struct vl_device *vl, void *data, size_t size,
 		bounce->small_used++;
 		small->data = data;
 		small->size = size;
+		small->kept = written && vl_pages_keep(data, size);
+		small->until = vl_buffer_until(vl, written);
 		vl_slot_fill(vl, addr, data, size, contents);
 	}
 	spin_unlock_irqrestore(&bounce->lock, flags);
@@ -207,11 +270,12 @@ static void vl_small_unmap(struct vl_device *vl, struct vl_small *small,
 
 	spin_lock_irqsave(&bounce->lock, flags);
 	if (small->data) {	/* not gone with the queues */
-		if (contents) {
-			memcpy(small->data, vl_slot_memory(bounce, addr),
-			       small->size);
-			atomic64_add(small->size, &vl->counters.bounced_bytes);
-		}
+		if (contents)
+			vl_buffer_fill(vl, small->data,
+				       vl_slot_memory(bounce, addr),
+				       small->size, small->until);
+		if (small->kept)
+			vl_pages_drop(small->data, small->size);
 		small->data = NULL;
 		small->next_free = bounce->small_free;
 		bounce->small_free = small - bounce->small;
@@ -224,6 +288,7 @@ dma_addr_t vl_bounce_map(struct vl_device *vl, void *data, size_t size,
 			 enum dma_data_direction dir, bool copy)
 {
 	bool contents = copy && dir != DMA_FROM_DEVICE;
+	bool written = dir != DMA_TO_DEVICE;
 	struct vl_bounce *bounce = &vl->bounce;
 	struct vl_slot *slot;
 	unsigned long flags;
@@ -231,7 +296,8 @@ dma_addr_t vl_bounce_map(struct vl_device *vl, void *data, size_t size,
 	if (!size || size > bounce->size)
 		return DMA_MAPPING_ERROR;
 	if (size <= VL_SMALL_SIZE) {
-		dma_addr_t addr = vl_small_map(vl, data, size, contents);
+		dma_addr_t addr = vl_small_map(vl, data, size, contents,
+					       written);
 
 		if (addr != DMA_MAPPING_ERROR)
 			return addr;
@@ -247,6 +313,8 @@ dma_addr_t vl_bounce_map(struct vl_device *vl, void *data, size_t size,
 	}
 	slot->size = size;
 	slot->data = data;
+	slot->kept = written && vl_pages_keep(data, size);
+	slot->until = vl_buffer_until(vl, written);
 	vl_slot_fill(vl, slot->addr, data, size, contents);
 
 	spin_lock_irqsave(&bounce->lock, flags);
@@ -276,17 +344,16 @@ void vl_bounce_unmap(struct vl_device *vl, dma_addr_t addr,
 	if (!slot)	/* gone with the queues, see release_all */
 		return;
 
-	if (contents) {
-		memcpy(slot->data, vl_slot_memory(bounce, slot->addr),
-		       slot->size);
-		atomic64_add(slot->size, &vl->counters.bounced_bytes);
-	}
+	if (contents)
+		vl_buffer_fill(vl, slot->data,
+			       vl_slot_memory(bounce, slot->addr), slot->size,
+			       slot->until);
 	vl_slot_free(bounce, slot);
 }
 
 /*
  * The driver's buffer at @addr, and at most @size bytes of it; NULL where there
- * is none. Context: bounce->lock held.
+ * is none, or it is for an answer. Context: bounce->lock held.
  */
 static void *vl_bounce_data(struct vl_bounce *bounce, dma_addr_t addr,
 			    size_t *size)
@@ -297,13 +364,13 @@ static void *vl_bounce_data(struct vl_bounce *bounce, dma_addr_t addr,
 
 	if (small) {
 		offset = (addr - bounce->base) % VL_SMALL_SIZE;
-		if (!small->data || offset > small->size)
+		if (!small->data || small->until || offset > small->size)
 			return NULL;
 		*size = min_t(size_t, *size, small->size - offset);
 		return small->data + offset;
 	}
 	slot = vl_slot_find(bounce, addr);
-	if (!slot)
+	if (!slot || slot->until)
 		return NULL;
 	offset = addr - slot->addr;
 	*size = min_t(size_t, *size, slot->size - offset);

@@ -80,7 +80,7 @@ static void vl_device_end(struct vl_device *vl)
 {
 	spin_lock(&vl->lock);
 	WRITE_ONCE(vl->dying, true);
-	vl_request_cancel_start(vl);
+	vl_request_cancel(vl);
 	if (vl->control)
 		wake_up_interruptible_poll(&vl->control->wait, EPOLLHUP);
 	spin_unlock(&vl->lock);

@@ -28,15 +28,19 @@ static dma_addr_t vl_map(struct vl_device *vl, struct page *page,
 			 enum dma_data_direction dir, unsigned long attrs)
 {
 	bool copy = !(attrs & DMA_ATTR_SKIP_CPU_SYNC);
+	void *data = page_address(page) + offset;
 	dma_addr_t addr;
 
-	if (vl_unbind_refuses(vl) || vl_queue_floods(vl))
+	if (vl_unbind_refuses(vl) ||
+	    vl_queue_floods(vl, dir == DMA_TO_DEVICE))
 		return DMA_MAPPING_ERROR;
 	if (vl_zero_copy_map(vl, page, offset, size, &addr)) {
 		trace_vl_map(vl, addr, size, dir, true);
 		return addr;
 	}
-	addr = vl_bounce_map(vl, page_address(page) + offset, size, dir, copy);
+	if (dir == DMA_TO_DEVICE && vl_tlv_refuses(vl, data, size))
+		return DMA_MAPPING_ERROR;
+	addr = vl_bounce_map(vl, data, size, dir, copy);
 	trace_vl_map(vl, addr, size, dir, false);
 	return addr;
 }
@@ -147,6 +151,13 @@ int vl_dma_init(struct vl_device *vl)
 #include <linux/dma-map-ops.h>
 #include <linux/scatterlist.h>
 
+/* From 5.15 on the core warns of a 0. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 15, 0)
+#define VL_MAP_SG_FAILED	(-ENOMEM)
+#else
+#define VL_MAP_SG_FAILED	0
+#endif
+
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)
 #define VL_HAVE_DMA_OPS	IS_ENABLED(CONFIG_ARCH_HAS_DMA_OPS)
 #else
@@ -196,7 +207,7 @@ static int vl_map_sg(struct device *dev, struct scatterlist *sgl, int nents,
 
 		if (addr == DMA_MAPPING_ERROR) {
 			vl_unmap_sg(dev, sgl, i, dir, attrs);
-			return 0;
+			return VL_MAP_SG_FAILED;
 		}
 		sg_dma_address(sg) = addr;
 		sg_dma_len(sg) = sg->length;

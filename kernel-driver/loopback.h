@@ -16,6 +16,8 @@
  *	vl_memory.lock		spinlock, any context: who has which page
  *	vl_bounce.lock		spinlock, any context: the slots
  *	vl_queue.kick_lock	spinlock, any context: the kick eventfd
+ *	vl_queue.irq_lock	spinlock, an interrupt of ours: the driver's
+ *				callback, so before those above it
  *	vl_device.config_lock	spinlock, any context: the config space
  *
  * No lock is held over a wait for user space.
@@ -81,6 +83,7 @@ struct vl_queue {
 	wait_queue_entry_t call_wait;
 	poll_table call_poll;
 	struct irq_work call_irq;
+	spinlock_t irq_lock;	/* one interrupt at a time */
 	struct work_struct call_work;
 	/* The worker that runs call_work now, and what it may still hand over. */
 	struct task_struct *caller;
@@ -88,6 +91,13 @@ struct vl_queue {
 	bool call_hung_up;	/* the last user of call closed it */
 	atomic64_t calls;
 };
+
+/* As long as virtio_snd waits for an answer, unless its msg_timeout_ms says. */
+#define VL_ANSWERS_MS		1000
+/* So long is an answer heard for which it may not wait any more later. */
+#define VL_HEARD_MS		(VL_ANSWERS_MS * 9 / 10)
+/* The most that is handed to a device between two of its interrupts. */
+#define VL_BUFFERS_A_CALL	(4 * VIRTIO_LOOPBACK_MAX_QUEUE_SIZE)
 
 enum vl_write { VL_WRITE_ALLOWED, VL_WRITE_REFUSED, VL_WRITE_LATER };
 
@@ -181,7 +191,11 @@ struct vl_device {
 	/* The task that binds a driver; when, in jiffies, that last asked. */
 	struct task_struct *probing;
 	unsigned long asked;
+	unsigned int probe_left;	/* buffers that it may hand over */
 	struct notifier_block unbind_block;
+
+	/* The task whose buffers for an answer are being mapped, see tlv.c. */
+	struct task_struct *asking;
 
 	/* Process context; from here to stopping. */
 	spinlock_t lock;
@@ -265,7 +279,7 @@ void vl_request_stop(struct vl_device *vl);
 void vl_request_config_write(struct vl_device *vl, u32 offset,
 			     const void *data, u32 length);
 void vl_request_abandon(struct vl_device *vl);
-void vl_request_cancel_start(struct vl_device *vl);
+void vl_request_cancel(struct vl_device *vl);
 void vl_request_prolong(struct vl_device *vl);
 bool vl_request_readable(struct vl_device *vl);
 int vl_request_read(struct vl_device *vl, struct virtio_loopback_request *out);
@@ -284,11 +298,12 @@ bool vl_queues_sensible(u32 device_id, const u32 *sizes, u32 count);
 /* queue.c */
 void vl_queue_init(struct vl_device *vl, u32 index, u32 max_size);
 void vl_queue_call(struct vl_queue *queue);
-bool vl_queue_floods(struct vl_device *vl);
+bool vl_queue_floods(struct vl_device *vl, bool to_device);
 bool vl_queue_notify(struct virtqueue *vq);
 int vl_queue_set_eventfds(struct vl_queue *queue, int kick, int call);
 void vl_queue_accept_eventfds(struct vl_device *vl);
 void vl_queue_detach_all(struct vl_device *vl);
+void vl_queue_flush(struct vl_device *vl);
 void vl_queue_synchronize(struct vl_device *vl);
 void vl_queue_hangup_work(struct work_struct *work);
 void vl_queue_control_closed(struct vl_device *vl);
@@ -300,8 +315,18 @@ void vl_memory_destroy(struct vl_device *vl);
 struct page *vl_memory_fault(struct vl_device *vl, unsigned long pgoff);
 enum vl_write vl_memory_write(struct vl_device *vl, const struct page *page,
 			      unsigned long pgoff);
+struct vl_unmap {
+	unsigned int parts;
+	unsigned long first, end;	/* of what is left for the end */
+};
+
+#define VL_UNMAP_NONE	{ .first = ULONG_MAX }
+
 void vl_memory_unmap(struct vl_memory *memory, unsigned long first,
 		     unsigned long count);
+void vl_memory_unmap_part(struct vl_memory *memory, struct vl_unmap *unmap,
+			  unsigned long first, unsigned long count);
+void vl_memory_unmap_rest(struct vl_memory *memory, struct vl_unmap *unmap);
 void vl_memory_zap_stale(struct vl_memory *memory);
 long vl_memory_find(struct vl_memory *memory, unsigned long start,
 		    unsigned long count, unsigned long want);
@@ -337,6 +362,7 @@ void vl_zero_copy_destroy(struct vl_device *vl);
 void vl_zero_copy_release_all(struct vl_device *vl);
 bool vl_zero_copy_map(struct vl_device *vl, struct page *page,
 		      unsigned long offset, size_t size, dma_addr_t *addr);
+bool vl_pages_eligible(unsigned long pfn, unsigned long count);
 void vl_zero_copy_unmap(struct vl_device *vl, dma_addr_t addr);
 
 /* dma.c */
@@ -350,6 +376,11 @@ bool vl_sleep_near(void);
 unsigned int vl_sleep_wakeups(void);
 bool vl_sleep_probe_begin(void);
 void vl_sleep_probe_end(void);
+
+/* tlv.c */
+void vl_tlv_guard(struct vl_device *vl);
+bool vl_tlv_refuses(struct vl_device *vl, const void *data, size_t size);
+bool vl_tlv_awaits(struct vl_device *vl);
 
 /* unbind.c */
 void vl_unbind_watch(struct vl_device *vl);

@@ -30,6 +30,9 @@
 /* A process that touches what is not there has its pages zapped this often. */
 #define VL_ZAP_DELAY	(HZ / 100 + 1)
 
+/* So many parts are taken out of all mappings one by one. */
+#define VL_UNMAP_PARTS	16
+
 void vl_memory_unmap(struct vl_memory *memory, unsigned long first,
 		     unsigned long count)
 {
@@ -38,17 +41,42 @@ void vl_memory_unmap(struct vl_memory *memory, unsigned long first,
 			    (loff_t)count << PAGE_SHIFT, 1);
 }
 
+/*
+ * Many parts of a file that many mappings have cost the product of both. After
+ * the first few, the rest goes at once, with what lies between: that is mapped
+ * again when it is touched.
+ */
+void vl_memory_unmap_part(struct vl_memory *memory, struct vl_unmap *unmap,
+			  unsigned long first, unsigned long count)
+{
+	if (unmap->parts++ < VL_UNMAP_PARTS) {
+		vl_memory_unmap(memory, first, count);
+		return;
+	}
+	unmap->first = min(unmap->first, first);
+	unmap->end = max(unmap->end, first + count);
+}
+
+void vl_memory_unmap_rest(struct vl_memory *memory, struct vl_unmap *unmap)
+{
+	if (unmap->first < unmap->end)
+		vl_memory_unmap(memory, unmap->first,
+				unmap->end - unmap->first);
+}
+
 /* Context: memory->sem held for writing, so that no bit of stale is new. */
 void vl_memory_zap_stale(struct vl_memory *memory)
 {
+	struct vl_unmap unmap = VL_UNMAP_NONE;
 	unsigned long first, end, flags;
 
 	for (first = find_first_bit(memory->stale, memory->pages);
 	     first < memory->pages;
 	     first = find_next_bit(memory->stale, memory->pages, end)) {
 		end = find_next_zero_bit(memory->stale, memory->pages, first);
-		vl_memory_unmap(memory, first, end - first);
+		vl_memory_unmap_part(memory, &unmap, first, end - first);
 	}
+	vl_memory_unmap_rest(memory, &unmap);
 
 	spin_lock_irqsave(&memory->lock, flags);
 	bitmap_andnot(memory->busy, memory->busy, memory->stale,

@@ -7,6 +7,9 @@
 #include <linux/eventfd.h>
 #include <linux/file.h>
 #include <linux/percpu.h>
+#include <linux/preempt.h>
+#include <linux/rcupdate.h>
+#include <linux/sched.h>
 #include <linux/virtio_ids.h>
 #include <linux/virtio_ring.h>
 
@@ -38,9 +41,9 @@ bool vl_queue_notify(struct virtqueue *vq)
 /*
  * A callback may hand the device a buffer again for each that it gets back, as
  * those for events do. It would not end with a process on another CPU that is
- * as fast; so there is an end to the buffers that can be handed over.
+ * as fast; so there is an end to the buffers that can be handed over, which is
+ * VL_BUFFERS_A_CALL.
  */
-#define VL_BUFFERS_A_CALL	(4 * VIRTIO_LOOPBACK_MAX_QUEUE_SIZE)
 
 /* Outside of an interrupt of ours 0; else 1 more than may still be mapped. */
 static DEFINE_PER_CPU(unsigned int, vl_buffers_left);
@@ -53,6 +56,10 @@ static unsigned int *vl_call_buffers_left(struct vl_device *vl)
 {
 	u32 i;
 
+	/* virtio_snd looks for events by itself at the end of its probe. */
+	if (unlikely(READ_ONCE(vl->probing) == current) && in_task() &&
+	    vl->device_id == VIRTIO_ID_SOUND)
+		return &vl->probe_left;
 	if (!IS_ENABLED(CONFIG_PREEMPT_RT))
 		return this_cpu_read(vl_buffers_left) ?
 			       raw_cpu_ptr(&vl_buffers_left) : NULL;
@@ -62,13 +69,18 @@ static unsigned int *vl_call_buffers_left(struct vl_device *vl)
 	return NULL;
 }
 
-/* Context: any that maps buffers. Whether this one is one too many. */
-bool vl_queue_floods(struct vl_device *vl)
+/*
+ * Whether a buffer that is being mapped is one too many. A probe that asks has
+ * not been flooded before. Context: any that maps buffers.
+ */
+bool vl_queue_floods(struct vl_device *vl, bool to_device)
 {
 	unsigned int *left = vl_call_buffers_left(vl);
 
 	if (likely(!left))
 		return false;
+	if (to_device && left == &vl->probe_left)
+		*left = VL_BUFFERS_A_CALL + 1;
 	if (*left > 1) {
 		--*left;
 		return false;
@@ -87,11 +99,19 @@ static void vl_queue_interrupt(struct vl_queue *queue)
 		vring_interrupt(0, vq);
 }
 
+/*
+ * A process that calls from two CPUs has this run on both: a work that is at
+ * work may be queued again elsewhere. Drivers expect one interrupt at a time.
+ */
 static void vl_call_irq(struct irq_work *work)
 {
+	struct vl_queue *queue = container_of(work, struct vl_queue, call_irq);
+
+	spin_lock(&queue->irq_lock);
 	this_cpu_write(vl_buffers_left, VL_BUFFERS_A_CALL + 1);
-	vl_queue_interrupt(container_of(work, struct vl_queue, call_irq));
+	vl_queue_interrupt(queue);
 	this_cpu_write(vl_buffers_left, 0);
+	spin_unlock(&queue->irq_lock);
 }
 
 static void vl_call_work(struct work_struct *work)
@@ -122,8 +142,8 @@ void vl_queue_call(struct vl_queue *queue)
 		irq_work_queue(&queue->call_irq);
 }
 
-/* Afterwards, what was called before is no longer in progress. */
-void vl_queue_synchronize(struct vl_device *vl)
+/* What was called before is no longer in progress, on one CPU at least. */
+void vl_queue_flush(struct vl_device *vl)
 {
 	u32 i;
 
@@ -133,6 +153,17 @@ void vl_queue_synchronize(struct vl_device *vl)
 		else
 			irq_work_sync(&vl->queues[i].call_irq);
 	}
+}
+
+/*
+ * Afterwards, what was called before is no longer in progress. Of a work that
+ * runs on two CPUs, irq_work_sync() waits for one; both have interrupts off.
+ */
+void vl_queue_synchronize(struct vl_device *vl)
+{
+	vl_queue_flush(vl);
+	if (!IS_ENABLED(CONFIG_PREEMPT_RT))
+		synchronize_rcu();
 }
 
 /* Context: the lock of the eventfd's wait queue held, interrupts off. */
@@ -146,7 +177,13 @@ static int vl_call_wake(wait_queue_entry_t *wait, unsigned int mode, int sync,
 	if (events & EPOLLIN) {
 		eventfd_ctx_do_read(queue->call, &count);
 		atomic64_inc(&queue->calls);
-		vl_queue_call(queue);
+		/*
+		 * A kick of a driver in its own interrupt, by an eventfd that
+		 * is another queue's call, would make a ring without an end.
+		 */
+		if (IS_ENABLED(CONFIG_PREEMPT_RT) ||
+		    !this_cpu_read(vl_buffers_left))
+			vl_queue_call(queue);
 	}
 	if (events & EPOLLHUP) {
 		/* Detaching takes the lock that is held here. */
@@ -352,6 +389,7 @@ void vl_queue_init(struct vl_device *vl, u32 index, u32 max_size)
 	queue->index = index;
 	queue->max_size = max_size;
 	spin_lock_init(&queue->kick_lock);
+	spin_lock_init(&queue->irq_lock);
 	init_waitqueue_func_entry(&queue->call_wait, vl_call_wake);
 	init_poll_funcptr(&queue->call_poll, vl_call_poll);
 	init_irq_work(&queue->call_irq, vl_call_irq);

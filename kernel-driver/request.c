@@ -52,14 +52,13 @@ static void vl_request_end(struct vl_device *vl, struct vl_request *request,
 	}
 }
 
-/* Context: vl->lock held. */
-static void vl_requests_end(struct vl_device *vl, bool only_start, int status)
+/* Those of one type. Context: vl->lock held. */
+static void vl_requests_end(struct vl_device *vl, u32 type, int status)
 {
 	struct vl_request *request, *next;
 
 	list_for_each_entry_safe(request, next, &vl->requests, entry)
-		if (!only_start || request->message.type ==
-				   VIRTIO_LOOPBACK_REQUEST_START)
+		if (request->message.type == type)
 			vl_request_end(vl, request, status);
 }
 
@@ -124,7 +123,8 @@ void vl_request_start(struct vl_device *vl, bool wait)
 		return;
 	spin_lock(&vl->lock);
 	if (!vl->dying && vl->status & VIRTIO_CONFIG_S_DRIVER_OK) {
-		vl_requests_end(vl, true, -ECANCELED);
+		vl_requests_end(vl, VIRTIO_LOOPBACK_REQUEST_START,
+				-ECANCELED);
 		request->message.start.features = vl->driver_features;
 		request->expires = jiffies + VL_START_TIMEOUT;
 		if (vl->used)
@@ -185,7 +185,7 @@ void vl_request_stop(struct vl_device *vl)
 
 	request = vl_request_new(VIRTIO_LOOPBACK_REQUEST_STOP, true);
 	spin_lock(&vl->lock);
-	vl_requests_end(vl, true, -ECANCELED);
+	vl_requests_end(vl, VIRTIO_LOOPBACK_REQUEST_START, -ECANCELED);
 	vl->started = false;
 	if (request && vl->used)
 		queued = vl_request_queue(vl, request);
@@ -216,7 +216,7 @@ void vl_request_config_write(struct vl_device *vl, u32 offset,
 	request->message.config_write.length = length;
 	memcpy(request->message.config_write.data, data, length);
 	spin_lock(&vl->lock);
-	queued = vl_request_queue(vl, request);
+	queued = !vl->dying && vl_request_queue(vl, request);
 	spin_unlock(&vl->lock);
 
 	if (queued)
@@ -228,13 +228,17 @@ void vl_request_config_write(struct vl_device *vl, u32 offset,
 /* Context: vl->lock held. Nobody is there, or will be, to answer. */
 void vl_request_abandon(struct vl_device *vl)
 {
-	vl_requests_end(vl, false, -ENOTCONN);
+	struct vl_request *request, *next;
+
+	list_for_each_entry_safe(request, next, &vl->requests, entry)
+		vl_request_end(vl, request, -ENOTCONN);
 }
 
 /* Context: vl->lock held. The device is being destroyed; STOP still counts. */
-void vl_request_cancel_start(struct vl_device *vl)
+void vl_request_cancel(struct vl_device *vl)
 {
-	vl_requests_end(vl, true, -ESHUTDOWN);
+	vl_requests_end(vl, VIRTIO_LOOPBACK_REQUEST_START, -ESHUTDOWN);
+	vl_requests_end(vl, VIRTIO_LOOPBACK_REQUEST_CONFIG_WRITE, -ESHUTDOWN);
 }
 
 /* Context: vl->lock held. */

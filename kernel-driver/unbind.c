@@ -14,6 +14,10 @@
  * From then on the driver asks again, to stop its streams, and does so first in
  * the task that removes it.
  *
+ * An event that comes while virtio_snd is being bound or removed is for jacks,
+ * streams and controls that are not there yet, or not any more. Events are not
+ * heard meanwhile; those of a probe are heard when it has ended.
+ *
  * And where a card is given an id while it is being removed, as udev may well
  * do, the kernel's sound core follows a null pointer. Its id is closed before.
  */
@@ -28,11 +32,8 @@
 #include "compat.h"
 #include "loopback.h"
 
-/* As long as virtio_snd waits for an answer, unless its msg_timeout_ms says. */
-#define VL_ANSWERS_MS	1000
-/* So long is an answer heard that a probe waits for. */
-#define VL_PROBE_MS	(VL_ANSWERS_MS * 9 / 10)
 #define VL_SND_CONTROL	0	/* the queue of control messages */
+#define VL_SND_EVENT	1	/* the queue of events */
 
 /* Whether a buffer is not to be mapped now, since it would be one too many. */
 bool vl_unbind_refuses(struct vl_device *vl)
@@ -64,8 +65,9 @@ static bool vl_queue_answered(struct vl_queue *queue)
 }
 
 /*
- * Whether an answer may come when the probe has given up its message. From
- * then on nothing is heard of the queue.
+ * Whether nothing is to be heard of a queue while virtio_snd is being bound: of
+ * an event; or of an answer that may come when the probe has given up its
+ * message, and from then on of none.
  * Context: a callback; the queue stays meanwhile.
  */
 bool vl_unbind_mutes(struct vl_queue *queue)
@@ -74,10 +76,13 @@ bool vl_unbind_mutes(struct vl_queue *queue)
 	unsigned long end;
 
 	if (likely(!READ_ONCE(vl->probing)) ||
-	    vl->device_id != VIRTIO_ID_SOUND ||
-	    queue->index != VL_SND_CONTROL || vl_queue_answered(queue))
+	    vl->device_id != VIRTIO_ID_SOUND)
 		return false;
-	end = READ_ONCE(vl->asked) + msecs_to_jiffies(VL_PROBE_MS);
+	if (queue->index == VL_SND_EVENT)
+		return true;
+	if (queue->index != VL_SND_CONTROL || vl_queue_answered(queue))
+		return false;
+	end = READ_ONCE(vl->asked) + msecs_to_jiffies(VL_HEARD_MS);
 	if (time_before(jiffies, end))
 		return false;
 	WRITE_ONCE(queue->muted, true);
@@ -92,6 +97,22 @@ static int vl_unbind_close_id(struct device *child, void *unused)
 	if (child->class && !strcmp(child->class->name, "sound"))
 		sysfs_remove_file(&child->kobj, &id);
 	return 0;
+}
+
+static void vl_probe_end(struct vl_device *vl, bool bound)
+{
+	u32 i;
+
+	WRITE_ONCE(vl->probing, NULL);
+	if (!bound || vl->device_id != VIRTIO_ID_SOUND)
+		return;
+	vl_tlv_guard(vl);
+	/* Whoever has seen it being probed has muted the queue by now. */
+	vl_queue_synchronize(vl);
+	for (i = 0; i <= VL_SND_EVENT && i < vl->queue_count; i++) {
+		WRITE_ONCE(vl->queues[i].muted, false);
+		vl_queue_call(&vl->queues[i]);
+	}
 }
 
 static void vl_unbind_begin(struct vl_device *vl)
@@ -111,7 +132,7 @@ static void vl_unbind_begin(struct vl_device *vl)
 	for (waited = 0; waited < VL_ANSWERS_MS; waited++) {
 		/* Whether the process has called or not. */
 		vl_queue_call(queue);
-		vl_queue_synchronize(vl);
+		vl_queue_flush(vl);
 		if (vl_queue_answered(queue))
 			break;
 		usleep_range(1000, 1100);
@@ -119,6 +140,8 @@ static void vl_unbind_begin(struct vl_device *vl)
 	/* Of answers that come later still, the driver does not hear. */
 	if (waited == VL_ANSWERS_MS)
 		WRITE_ONCE(queue->muted, true);
+	if (vl->queue_count > VL_SND_EVENT)
+		WRITE_ONCE(vl->queues[VL_SND_EVENT].muted, true);
 	vl_queue_synchronize(vl);
 }
 
@@ -134,11 +157,12 @@ static int vl_unbind_notify(struct notifier_block *block, unsigned long event,
 	switch (event) {
 	case BUS_NOTIFY_BIND_DRIVER:
 		WRITE_ONCE(vl->asked, jiffies);
+		vl->probe_left = VL_BUFFERS_A_CALL + 1;
 		WRITE_ONCE(vl->probing, current);
 		break;
 	case BUS_NOTIFY_BOUND_DRIVER:
 	case BUS_NOTIFY_DRIVER_NOT_BOUND:
-		WRITE_ONCE(vl->probing, NULL);
+		vl_probe_end(vl, event == BUS_NOTIFY_BOUND_DRIVER);
 		break;
 	case BUS_NOTIFY_UNBIND_DRIVER:
 		vl_unbind_begin(vl);

@@ -69,7 +69,7 @@ static bool vl_page_eligible(struct page *page)
 	       !page->mapping;
 }
 
-static bool vl_pages_eligible(unsigned long pfn, unsigned long count)
+bool vl_pages_eligible(unsigned long pfn, unsigned long count)
 {
 	for (; count; count--, pfn++)
 		if (!pfn_valid(pfn) || !vl_page_eligible(pfn_to_page(pfn)))
@@ -240,11 +240,15 @@ static void vl_ranges_free(struct vl_device *vl, struct list_head *withdrawn)
 {
 	struct vl_memory *memory = &vl->memory;
 	struct vl_range *range, *next;
+	struct vl_unmap unmap = VL_UNMAP_NONE;
 	unsigned long i, flags;
 
+	/* Out of all mappings first; then page and address are free. */
+	list_for_each_entry(range, withdrawn, entry)
+		vl_memory_unmap_part(memory, &unmap, range->first,
+				     range->count);
+	vl_memory_unmap_rest(memory, &unmap);
 	list_for_each_entry_safe(range, next, withdrawn, entry) {
-		/* Out of all mappings first; then page and address are free. */
-		vl_memory_unmap(memory, range->first, range->count);
 		for (i = 0; i < range->count; i++)
 			put_page(pfn_to_page(range->pfn + i));
 		spin_lock_irqsave(&memory->lock, flags);

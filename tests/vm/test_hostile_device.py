@@ -7,11 +7,13 @@ what the driver above has to say about its own device.
 
 import contextlib
 import errno
+import fcntl
 import os
 import pathlib
 import signal
 import struct
 import subprocess
+import threading
 import time
 
 import device
@@ -21,9 +23,13 @@ from neighbour import Neighbour
 from network import answer, interface, set_up
 
 SOUND = 25
-CONTROLQ, EVENTQ = 0, 1
+CONTROLQ, EVENTQ, RXQ = 0, 1, 3
 SND_OK = 0x8000
 JACK_INFO = 24  # bytes
+JACK_INFO_CODE, PCM_INFO_CODE, CTL_INFO_CODE, CTL_TLV_READ_CODE = 0x1, 0x100, 0x300, 0x304
+JACK_CONNECTED = 0x1000
+S16, RATE_48000 = 5, 7  # numbers of bits
+TLV_READ_IOCTL = 0xC008551A  # SNDRV_CTL_IOCTL_TLV_READ
 # What virtio_net and virtio_snd say of a device that answers nonsense.
 DRIVERS_SAY = r"virtio_?(net|snd)|virtio\d+|\beth\d+: "
 pytestmark = pytest.mark.kernel_may_say(DRIVERS_SAY)
@@ -296,6 +302,134 @@ def test_an_answer_that_may_come_when_the_probe_has_given_up(seconds, heard, eve
         # Whether it has been heard, nobody says before the second is over.
         time.sleep(1)
         assert (virtio / "driver").exists() == heard
+        destroy("wire")
+        backend.stop()
+
+
+def sound_device(control, answers, leaves=(1, 2, 3), features=0, **counts):
+    """A sound device that answers a question by `answers[code](queue, chain)`, or says OK and nothing else."""
+    codes = []
+
+    def handle(index, queue, chain):
+        (code,) = struct.unpack_from("<I", queue.read(chain))
+        codes.append(code)
+        if code in answers:
+            answers[code](queue, chain)
+        else:
+            queue.write(chain, OK)
+
+    handle.leaves = leaves
+    config = struct.pack("<4I", *(counts.get(name, 0) for name in ("jacks", "streams", "chmaps", "controls")))
+    control.create("wire", SOUND, [64] * 4, config, features)
+    backend = Backend(control, handle)
+    backend.codes = codes
+    return backend
+
+
+def wait_for_card():
+    """Its folder, once virtio_snd has been bound and the last of its files is there."""
+    folder = pathlib.Path(device.SYSFS, "wire")
+    wait_until(lambda: list(folder.glob("virtio*/driver")), what="the driver")
+    return wait_until(lambda: next(folder.glob("virtio*/sound/card*/controlC*"), None), what="the card").parent
+
+
+def test_an_event_that_comes_while_the_card_is_being_made_is_heard_afterwards():
+    """Jacks, streams and controls are made one after the other; an event for one that is half made would be the
+    kernel's end."""
+    before = []
+
+    def handed_over(events):
+        return events.memory.u16(events.where.driver_addr + 2)
+
+    def describe_jack(queue, chain):
+        events = queue.others[EVENTQ]
+        events.write(events.wait(), struct.pack("<II", JACK_CONNECTED, 0))
+        time.sleep(0.2)
+        before.append(handed_over(events))
+        queue.write(chain, OK + bytes(JACK_INFO))
+
+    with Control() as control:
+        backend = sound_device(control, {JACK_INFO_CODE: describe_jack}, jacks=1)
+        wait_for_card()
+        assert before == [64]
+        events = backend.served.queues[EVENTQ]
+        wait_until(lambda: handed_over(events) == 65, what="the event to be heard")
+        destroy("wire")
+        backend.stop()
+
+
+def control_info(room):
+    """A volume with a scale: READ, WRITE, TLV_READ."""
+    info = struct.pack("<6I44s4x3I", 0, 1, 1, 1 << 0 | 1 << 1 | 1 << 4, 1, 0, b"Master Playback Volume", 0, 100, 1)
+    return OK + info.ljust(room - len(OK), b"\0")
+
+
+SCALE = struct.pack("<4I", 1, 8, 0xFFFFF000, 50)  # SNDRV_CTL_TLVT_DB_SCALE
+
+
+def read_scale(card):
+    """SNDRV_CTL_IOCTL_TLV_READ of the first control."""
+    tlv = bytearray(struct.pack("<2I", 1, len(SCALE)) + bytes(len(SCALE)))
+    with open(f"/dev/snd/controlC{card.name.removeprefix('card')}", "rb") as file:
+        fcntl.ioctl(file, TLV_READ_IOCTL, tlv)
+    return bytes(tlv[8:])
+
+
+@pytest.mark.parametrize("seconds, heard", [(0.5, True), (0.97, False), (1.5, False)])
+def test_who_asks_for_a_scale_and_is_disturbed(seconds, heard):
+    """virtio_snd would free the memory for the answer when the application gets a signal, or after a second; an
+    answer that came later would be written into what belongs to others."""
+
+    def describe_scale(queue, chain):
+        time.sleep(seconds)
+        queue.write(chain, OK + SCALE)
+
+    def describe_control(queue, chain):
+        queue.write(chain, control_info(chain.room))
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    with Control() as control:
+        answers = {CTL_INFO_CODE: describe_control, CTL_TLV_READ_CODE: describe_scale}
+        backend = sound_device(control, answers, features=1 << 0, controls=1)  # VIRTIO_SND_F_CTLS
+        card = wait_for_card()
+        thread = threading.main_thread().ident
+        threading.Timer(0.2, signal.pthread_kill, (thread, signal.SIGUSR1)).start()
+        if heard:
+            assert read_scale(card) == SCALE
+        else:
+            with pytest.raises(OSError) as error:
+                read_scale(card)
+            assert error.value.errno in (errno.EIO, errno.ETIMEDOUT)
+        wait_until(lambda: backend.codes[-1] == CTL_TLV_READ_CODE, what="the question")
+        destroy("wire")
+        backend.stop()
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_sound_that_comes_when_the_application_has_gone_is_written_nowhere():
+    """The kernel gives an application's buffer back when it closes the card, whether the device has given its
+    messages back or not. Here all of it is copied: nothing of it is mapped."""
+    info = struct.pack("<2I2Q3B5x", 0, 0, 1 << S16, 1 << RATE_48000, 1, 2, 2)
+    with Control() as control:
+        answers = {PCM_INFO_CODE: lambda queue, chain: queue.write(chain, OK + info)}
+        backend = sound_device(control, answers, streams=1)
+        card = wait_for_card()
+        number = card.name.removeprefix("card")
+        command = ["arecord", "-q", "-D", f"hw:{number}", "-f", "S16_LE", "-r", "48000", "-c", "2", "-d", "1"]
+        command.append("/dev/null")
+        recording = subprocess.run(command, capture_output=True, text=True, timeout=50)
+        assert "Input/output error" in recording.stderr, recording
+        rx = backend.served.queues[RXQ]
+        held = []
+        while (chain := rx.pop()) is not None:
+            held.append(chain)
+        assert held
+        # Whoever needs memory now gets what has just been freed.
+        others = bytearray(b"\x55") * (64 << 20)
+        for chain in held:
+            rx.write(chain, b"\xaa" * chain.room)
+        time.sleep(0.5)
+        assert others.count(b"\x55") == len(others), "memory of this process was written to"
         destroy("wire")
         backend.stop()
 
