@@ -116,6 +116,9 @@ def make_card(request):
     if failed:
         for card in cards:
             print(card.report())
+        # Removing a card waits for who plays on it.
+        programs.Program.kill_all()
+        for card in cards:
             card.abandon()
         return
     try:

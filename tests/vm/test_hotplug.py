@@ -6,6 +6,7 @@ import pathlib
 import alsa_tools
 import pytest
 import sounds
+from kernel_log import KernelLog
 from sounds import Layout
 
 pytestmark = pytest.mark.two_cpus
@@ -25,7 +26,7 @@ def test_a_cpu_goes_and_comes_while_playing(make_card, real, cpus):
     sound = sounds.noise(Layout(), 4 * 48000)
     recorder = alsa_tools.Recorder(real.far_end, sound.layout)
     player = alsa_tools.Player(card.pcm, sound, period=480, buffer=3840)
-    begun = recorder.frames()
+    begun, log = recorder.frames(), KernelLog()
     for number, state in enumerate("0101", 1):
         recorder.wait_for(begun + number * 24000)
         CPU.write_text(state)
@@ -34,3 +35,5 @@ def test_a_cpu_goes_and_comes_while_playing(make_card, real, cpus):
     player.finish()
     result = recorder.compare(sound)
     assert result.exact, str(result)
+    told = any("(audio) no longer affine to cpu1" in text for _, text in log.new_lines())
+    assert told == (cpus == "1")

@@ -7,6 +7,7 @@ import time
 import pytest
 import sounds
 from pcm import Pcm
+from programs import wait_until
 from sounds import Layout
 
 
@@ -28,3 +29,4 @@ def test_an_application_that_looks_at_its_position_goes_on(make_card, periods, l
         card.device.send(signal.SIGCONT)
         pcm.write(data[1920 * 4 :])
         assert pcm.state() == "running"
+    wait_until(lambda: " gaps" in card.device.output(), "the hole to be told")
