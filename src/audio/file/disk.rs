@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The thread that writes files. The audio thread never waits for a disk while sound runs: a slow one
-//! is heard on no other stream of the card.
+//! The thread that writes files. The audio thread never waits for a disk while sound runs. It waits when
+//! a stream is prepared or stopped, and not for long: what has been accepted is in the file then.
 
 use std::io;
 use std::sync::Arc;
