@@ -48,12 +48,12 @@ mod transfer;
 mod wire;
 
 use std::error::Error;
-use std::process::ExitCode;
+use std::io::Write;
 
 use clap::Parser;
 use log::LevelFilter;
 
-fn main() -> ExitCode {
+fn main() -> ! {
     let args = args::Args::parse();
     let level = match args.verbose {
         0 => LevelFilter::Warn,
@@ -70,23 +70,25 @@ fn main() -> ExitCode {
         .filter_module("virtio_queue", LevelFilter::Off)
         .parse_default_env()
         .init();
-    let result: Result<ExitCode, Box<dyn Error>> = match &args.command {
+    let result: Result<u8, Box<dyn Error>> = match &args.command {
         Some(args::Command::Tell(tell)) => done(command::client::tell(tell)),
         Some(args::Command::Completions { shell }) => done(completions::print(*shell)),
         None => run::run(&args).map_err(Box::from),
     };
-    match result {
+    let status = match result {
         Ok(status) => status,
         Err(error) => {
             match journal {
                 true => journal::write_error(&*error),
                 false => eprintln!("vhost-user-sound: {error}"),
             }
-            ExitCode::FAILURE
+            1
         }
-    }
+    };
+    let _ = std::io::stdout().flush();
+    system::end(status)
 }
 
-fn done<E: Error + 'static>(result: Result<(), E>) -> Result<ExitCode, Box<dyn Error>> {
-    result.map(|()| ExitCode::SUCCESS).map_err(Box::from)
+fn done<E: Error + 'static>(result: Result<(), E>) -> Result<u8, Box<dyn Error>> {
+    result.map(|()| 0).map_err(Box::from)
 }

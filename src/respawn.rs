@@ -6,7 +6,6 @@
 //! file is read, a service manager has set up its sandbox. So whoever plays hears a hole that is a small part of
 //! the one which a service manager would make.
 
-use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -29,7 +28,7 @@ pub enum Role {
     /// It serves.
     Worker,
     /// The workers have ended for good; it is to end with this status.
-    Guard(ExitCode),
+    Guard(u8),
 }
 
 /// How a worker has ended.
@@ -71,9 +70,9 @@ pub fn split() -> nix::Result<Role> {
         match watch(worker, &signals, &mut ending)? {
             End::Exited(status) => {
                 let status = u8::try_from(status).unwrap_or(u8::MAX);
-                return Ok(Role::Guard(ExitCode::from(status)));
+                return Ok(Role::Guard(status));
             }
-            End::Killed(_) if ending => return Ok(Role::Guard(ExitCode::SUCCESS)),
+            End::Killed(_) if ending => return Ok(Role::Guard(0)),
             End::Killed(signal) => replaced = Some((worker, signal)),
         }
         short = if start.elapsed() < SHORT {

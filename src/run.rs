@@ -11,7 +11,6 @@ mod socket;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::Arc;
 
 use activation::ActivationError;
@@ -121,10 +120,10 @@ pub enum RunError {
 ///
 /// # Errors
 /// Something that the user has to put right.
-pub fn run(args: &Args) -> Result<ExitCode, RunError> {
+pub fn run(args: &Args) -> Result<u8, RunError> {
     if args.print_capabilities {
         println!("{{\n  \"type\": \"sound\",\n  \"features\": []\n}}");
-        return Ok(ExitCode::SUCCESS);
+        return Ok(0);
     }
     // First of all: it has to come before anything is opened.
     let (way, handed_commands) = Way::of(args)?;
@@ -188,7 +187,7 @@ pub fn run(args: &Args) -> Result<ExitCode, RunError> {
     drop(device);
     // The audio thread is gone, so the log ends.
     let _ = logger.join();
-    result.map(|()| ExitCode::SUCCESS)
+    result.map(|()| 0)
 }
 
 /// How frontends come.
@@ -293,11 +292,7 @@ fn sandbox(args: &Args, description: &Description) -> Sandbox {
 }
 
 /// Prints the card as it is in the sandbox.
-fn check(
-    sandbox: &mut Sandbox,
-    description: &Description,
-    json: bool,
-) -> Result<ExitCode, RunError> {
+fn check(sandbox: &mut Sandbox, description: &Description, json: bool) -> Result<u8, RunError> {
     sandbox.confine();
     sandbox.rights(Priority::Ordinary).drop_others();
     let mut host = hosts::open(description)?;
@@ -306,5 +301,5 @@ fn check(
         true => println!("{}", check::card_json(description, &mut host, sandbox)),
         false => println!("{}{sandbox}", check::card(description, &mut host)),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }

@@ -60,6 +60,13 @@ fn stream_socket(fd: RawFd) -> std::io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Ends this process, whatever its threads do. Libraries are not asked to clean up: one whose thread is at
+/// work, such as PipeWire's that looks for its server, would find what it uses gone.
+pub fn end(status: u8) -> ! {
+    // SAFETY: it takes no pointer, and ends the process.
+    unsafe { libc::_exit(status.into()) }
+}
+
 /// Makes a copy of this process: returns its id here, and `None` in the copy, which ends with this process.
 /// To be called while there is one thread.
 ///
