@@ -222,10 +222,8 @@ impl Card {
         for ring in self.rings.iter_mut().flatten() {
             ring.announce(memory);
         }
-        for pcm in &self.pcms {
-            if pcm.state != State::Running || self.suspended {
-                self.host.rest(pcm.id, now);
-            }
+        for pcm in self.pcms.iter().filter(|pcm| pcm.state != State::Running) {
+            self.host.rest(pcm.id, now);
         }
         self.report_faults();
         waiting
@@ -281,13 +279,10 @@ impl Card {
 
     /// When the card has to be served next, if no driver kicks before.
     pub fn deadline(&mut self, now: Nanos) -> Option<Nanos> {
-        self.memory.as_ref()?;
-        let host = &mut *self.host;
-        if self.suspended {
-            // What the host still holds is given back in time.
-            let upkeep = self.pcms.iter().map(|pcm| host.upkeep(pcm.id, now));
-            return upkeep.flatten().min();
+        if self.suspended || self.memory.is_none() {
+            return None;
         }
+        let host = &mut *self.host;
         self.pcms
             .iter()
             .filter_map(|pcm| pcm.deadline(host, now))
