@@ -48,11 +48,16 @@ struct vl_slot {
 	unsigned long until;	/* when it is too late, in jiffies; 0: never */
 };
 
+/* How many pages a buffer is in. */
+static unsigned long vl_pages_count(const void *data, size_t size)
+{
+	return PAGE_ALIGN(offset_in_page(data) + size) >> PAGE_SHIFT;
+}
+
 /* Returns whether the pages are a buffer's own, and kept now. */
 static bool vl_pages_keep(void *data, size_t size)
 {
-	unsigned long count = PAGE_ALIGN(offset_in_page(data) + size) >>
-			      PAGE_SHIFT;
+	unsigned long count = vl_pages_count(data, size);
 	unsigned long pfn = page_to_pfn(virt_to_page(data));
 
 	if (!vl_pages_eligible(pfn, count))
@@ -65,8 +70,7 @@ static bool vl_pages_keep(void *data, size_t size)
 /* Context: any. */
 static void vl_pages_drop(void *data, size_t size)
 {
-	unsigned long count = PAGE_ALIGN(offset_in_page(data) + size) >>
-			      PAGE_SHIFT;
+	unsigned long count = vl_pages_count(data, size);
 	unsigned long pfn = page_to_pfn(virt_to_page(data));
 
 	while (count--)

@@ -385,6 +385,7 @@ bool vl_tlv_awaits(struct vl_device *vl);
 /* unbind.c */
 void vl_unbind_watch(struct vl_device *vl);
 void vl_unbind_unwatch(struct vl_device *vl);
+bool vl_is_sound(const struct device *child);
 bool vl_unbind_refuses(struct vl_device *vl);
 bool vl_unbind_mutes(struct vl_queue *queue);
 

@@ -8,6 +8,7 @@
  * item. Nobody waits longer than the times below, or after a fatal signal; time
  * in which the system sleeps, and the adapter with it, does not count.
  */
+#include <linux/bits.h>
 #include <linux/jiffies.h>
 #include <linux/slab.h>
 
@@ -18,6 +19,10 @@
 #define VL_START_TIMEOUT	(5 * HZ)
 #define VL_STOP_TIMEOUT		(2 * HZ)
 #define VL_CONFIG_TIMEOUT	(2 * HZ)
+
+#define VL_STARTS		BIT(VIRTIO_LOOPBACK_REQUEST_START)
+#define VL_STOPS		BIT(VIRTIO_LOOPBACK_REQUEST_STOP)
+#define VL_CONFIG_WRITES	BIT(VIRTIO_LOOPBACK_REQUEST_CONFIG_WRITE)
 
 struct vl_request {
 	struct list_head entry;
@@ -52,13 +57,13 @@ static void vl_request_end(struct vl_device *vl, struct vl_request *request,
 	}
 }
 
-/* Those of one type. Context: vl->lock held. */
-static void vl_requests_end(struct vl_device *vl, u32 type, int status)
+/* Those of some types: a bit for each. Context: vl->lock held. */
+static void vl_requests_end(struct vl_device *vl, u32 types, int status)
 {
 	struct vl_request *request, *next;
 
 	list_for_each_entry_safe(request, next, &vl->requests, entry)
-		if (request->message.type == type)
+		if (types & BIT(request->message.type))
 			vl_request_end(vl, request, status);
 }
 
@@ -123,8 +128,7 @@ void vl_request_start(struct vl_device *vl, bool wait)
 		return;
 	spin_lock(&vl->lock);
 	if (!vl->dying && vl->status & VIRTIO_CONFIG_S_DRIVER_OK) {
-		vl_requests_end(vl, VIRTIO_LOOPBACK_REQUEST_START,
-				-ECANCELED);
+		vl_requests_end(vl, VL_STARTS, -ECANCELED);
 		request->message.start.features = vl->driver_features;
 		request->expires = jiffies + VL_START_TIMEOUT;
 		if (vl->used)
@@ -185,7 +189,7 @@ void vl_request_stop(struct vl_device *vl)
 
 	request = vl_request_new(VIRTIO_LOOPBACK_REQUEST_STOP, true);
 	spin_lock(&vl->lock);
-	vl_requests_end(vl, VIRTIO_LOOPBACK_REQUEST_START, -ECANCELED);
+	vl_requests_end(vl, VL_STARTS, -ECANCELED);
 	vl->started = false;
 	if (request && vl->used)
 		queued = vl_request_queue(vl, request);
@@ -228,17 +232,14 @@ void vl_request_config_write(struct vl_device *vl, u32 offset,
 /* Context: vl->lock held. Nobody is there, or will be, to answer. */
 void vl_request_abandon(struct vl_device *vl)
 {
-	struct vl_request *request, *next;
-
-	list_for_each_entry_safe(request, next, &vl->requests, entry)
-		vl_request_end(vl, request, -ENOTCONN);
+	vl_requests_end(vl, VL_STARTS | VL_STOPS | VL_CONFIG_WRITES,
+			-ENOTCONN);
 }
 
 /* Context: vl->lock held. The device is being destroyed; STOP still counts. */
 void vl_request_cancel(struct vl_device *vl)
 {
-	vl_requests_end(vl, VIRTIO_LOOPBACK_REQUEST_START, -ESHUTDOWN);
-	vl_requests_end(vl, VIRTIO_LOOPBACK_REQUEST_CONFIG_WRITE, -ESHUTDOWN);
+	vl_requests_end(vl, VL_STARTS | VL_CONFIG_WRITES, -ESHUTDOWN);
 }
 
 /* Context: vl->lock held. */

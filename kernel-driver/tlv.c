@@ -16,7 +16,6 @@
 #include <linux/kthread.h>
 #include <linux/preempt.h>
 #include <linux/sched.h>
-#include <linux/string.h>
 #include <linux/workqueue.h>
 #include <sound/control.h>
 #include <sound/core.h>
@@ -90,7 +89,7 @@ static int vl_tlv_guard_card(struct device *child, void *data)
 	struct snd_kcontrol *control;
 	struct snd_card *card;
 
-	if (!child->class || strcmp(child->class->name, "sound"))
+	if (!vl_is_sound(child))
 		return 0;
 	card = dev_to_snd_card(child);
 	down_write(&card->controls_rwsem);

@@ -89,12 +89,18 @@ bool vl_unbind_mutes(struct vl_queue *queue)
 	return true;
 }
 
+/* Whether a child of a virtio device is the card that virtio_snd has made. */
+bool vl_is_sound(const struct device *child)
+{
+	return child->class && !strcmp(child->class->name, "sound");
+}
+
 /* Waits for who writes the card's id just now; nobody does afterwards. */
 static int vl_unbind_close_id(struct device *child, void *unused)
 {
 	static const struct attribute id = { .name = "id" };
 
-	if (child->class && !strcmp(child->class->name, "sound"))
+	if (vl_is_sound(child))
 		sysfs_remove_file(&child->kobj, &id);
 	return 0;
 }
