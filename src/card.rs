@@ -187,12 +187,20 @@ impl Card {
     pub fn serve(&mut self, now: Nanos) -> bool {
         self.host.wake(now);
         self.follow_real_cards();
-        let Some(memory) = self.memory.clone() else {
-            // A sound card that cannot be opened is told of before a driver comes.
-            self.report_faults();
-            return false;
-        };
-        let memory = memory.map();
+        // Rings that their driver is taking away are left alone.
+        let memory = self.memory.clone().filter(|_| !self.suspended);
+        let waiting = memory.is_some_and(|memory| self.serve_rings(memory.map(), now));
+        for pcm in &self.pcms {
+            if pcm.state != State::Running || self.suspended {
+                self.host.rest(pcm.id, now);
+            }
+        }
+        // A sound card that cannot be opened is told of before a driver comes.
+        self.report_faults();
+        waiting
+    }
+
+    fn serve_rings(&mut self, memory: &GuestMemoryMmap, now: Nanos) -> bool {
         self.decoders.iter_mut().for_each(Decoder::wake);
         if !self.resume_streams(memory, now) {
             self.answer_requests(memory, now);
@@ -208,7 +216,7 @@ impl Card {
                 .iter_mut()
                 .filter(|pcm| pcm.info.direction == direction)
             {
-                if pcm.state == State::Running && !self.suspended {
+                if pcm.state == State::Running {
                     pcm.serve(&mut *self.host, memory, ring, now);
                 }
                 if pcm.take_xrun() {
@@ -222,10 +230,6 @@ impl Card {
         for ring in self.rings.iter_mut().flatten() {
             ring.announce(memory);
         }
-        for pcm in self.pcms.iter().filter(|pcm| pcm.state != State::Running) {
-            self.host.rest(pcm.id, now);
-        }
-        self.report_faults();
         waiting
     }
 
@@ -279,10 +283,12 @@ impl Card {
 
     /// When the card has to be served next, if no driver kicks before.
     pub fn deadline(&mut self, now: Nanos) -> Option<Nanos> {
-        if self.suspended || self.memory.is_none() {
-            return None;
-        }
         let host = &mut *self.host;
+        if self.suspended || self.memory.is_none() {
+            // What the host still holds is given back in time.
+            let upkeep = self.pcms.iter().filter_map(|pcm| host.upkeep(pcm.id, now));
+            return upkeep.filter(|&time| time > now).min();
+        }
         self.pcms
             .iter()
             .filter_map(|pcm| pcm.deadline(host, now))

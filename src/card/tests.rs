@@ -74,7 +74,7 @@ struct Bench {
     time: Nanos,
     next_buffer: u64,
     event_idx: bool,
-    _reports: Reports,
+    reports: Reports,
 }
 
 fn eventfd() -> File {
@@ -149,7 +149,7 @@ impl Bench {
             time: SECOND,
             next_buffer: 0x1_0000,
             event_idx,
-            _reports: reports,
+            reports,
         };
         bench.calls = (0..QUEUES).map(|_| eventfd()).collect();
         for queue in 0..QUEUES {
@@ -693,6 +693,26 @@ fn a_stopped_ring_tells_where_to_go_on_and_takes_its_messages_again() {
     bench.at(1010);
     assert_eq!(bench.used(QUEUE_TX), [(heads[1], 8)]);
     assert_eq!(bench.played(), [[1; 960], [2; 960]].concat());
+}
+
+#[test]
+fn rings_that_are_being_taken_away_are_left_alone() {
+    let mut bench = Bench::new();
+    bench.prepare(0);
+    bench.play(1);
+    bench.wake();
+    assert!(bench.card.stop_ring(QUEUE_CONTROL, bench.time).is_some());
+    // Its guest has other use for the memory.
+    let [_, avail, _] = place(QUEUE_TX);
+    bench.write(avail + 2, &u16::MAX.to_le_bytes());
+    bench.at(10);
+    assert_eq!(bench.card.stop_ring(QUEUE_TX, bench.time), Some(0));
+    let Bench { card, reports, .. } = bench;
+    drop(card);
+    let lost: Vec<_> = reports
+        .filter(|report| matches!(report, Report::RingLost(..)))
+        .collect();
+    assert!(lost.is_empty(), "{lost:?}");
 }
 
 #[test]

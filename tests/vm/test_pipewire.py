@@ -5,6 +5,7 @@ what comes from there is captured, every bit of it."""
 import json
 
 import alsa_tools
+import programs
 import pytest
 import sound_server
 import sounds
@@ -124,6 +125,18 @@ def test_the_node_is_what_the_options_say(make_server, make_card):
     player.finish()
     # A policy that lets others wait for the card's sound does so while there is any.
     server.wait_until_gone("music")
+
+
+def test_a_card_that_goes_while_it_plays_leaves_the_graph(make_server, make_card):
+    """Its device process stays; a policy would let others wait for a sound that nobody makes."""
+    server = make_server()
+    card = make_card("music", *NODE)
+    player = alsa_tools.Player(card.pcm, sounds.noise(Layout(), 48000 * 60), period=480, buffer=4800)
+    server.wait_for_node("music")
+    programs.run(programs.path_of("virtio-loopback"), "destroy", "music")
+    assert player.wait(20) != 0
+    server.wait_until_gone("music")
+    assert card.device.running(), card.device.output()
 
 
 def test_without_a_latency_the_drivers_period_is_the_graphs_cycle(make_server, make_card):
