@@ -36,7 +36,8 @@ struct vl_small {
 	u16 size;
 	u16 next_free;
 	bool kept;	/* its pages, by vl_pages_keep() */
-	unsigned long until;	/* when it is too late, in jiffies; 0: never */
+	enum vl_answer answer;
+	unsigned long until;	/* when it is too late, in jiffies */
 };
 
 struct vl_slot {
@@ -45,7 +46,8 @@ struct vl_slot {
 	size_t size;
 	void *data;	/* the driver's buffer */
 	bool kept;	/* its pages, by vl_pages_keep() */
-	unsigned long until;	/* when it is too late, in jiffies; 0: never */
+	enum vl_answer answer;
+	unsigned long until;	/* when it is too late, in jiffies */
 };
 
 /* How many pages a buffer is in. */
@@ -77,23 +79,10 @@ static void vl_pages_drop(void *data, size_t size)
 		put_page(pfn_to_page(pfn + count));
 }
 
-/* Until when what the device writes into a buffer is copied; 0: always. */
-static unsigned long vl_buffer_until(struct vl_device *vl, bool written)
+/* Until when an answer of which virtio_snd may tire is heard. */
+static unsigned long vl_buffer_until(void)
 {
-	if (!written || !vl_tlv_awaits(vl))
-		return 0;
-	return (jiffies + msecs_to_jiffies(VL_HEARD_MS)) ?: 1;
-}
-
-/* The driver gets back what the device has written. */
-static void vl_buffer_fill(struct vl_device *vl, void *data,
-			   const void *memory, size_t size,
-			   unsigned long until)
-{
-	if (until && time_after_eq(jiffies, until))
-		return;
-	memcpy(data, memory, size);
-	atomic64_add(size, &vl->counters.bounced_bytes);
+	return jiffies + msecs_to_jiffies(VL_HEARD_MS);
 }
 
 /* Context: none is in use, or bounce->lock held. */
@@ -245,6 +234,7 @@ static struct vl_small *vl_small_at(struct vl_bounce *bounce, dma_addr_t addr)
 static dma_addr_t vl_small_map(struct vl_device *vl, void *data, size_t size,
 			       bool contents, bool written)
 {
+	enum vl_answer answer = vl_answer_expected(vl);
 	struct vl_bounce *bounce = &vl->bounce;
 	dma_addr_t addr = DMA_MAPPING_ERROR;
 	struct vl_small *small;
@@ -259,7 +249,8 @@ static dma_addr_t vl_small_map(struct vl_device *vl, void *data, size_t size,
 		small->data = data;
 		small->size = size;
 		small->kept = written && vl_pages_keep(data, size);
-		small->until = vl_buffer_until(vl, written);
+		small->answer = answer;
+		small->until = vl_buffer_until();
 		vl_slot_fill(vl, addr, data, size, contents);
 	}
 	spin_unlock_irqrestore(&bounce->lock, flags);
@@ -274,10 +265,12 @@ static void vl_small_unmap(struct vl_device *vl, struct vl_small *small,
 
 	spin_lock_irqsave(&bounce->lock, flags);
 	if (small->data) {	/* not gone with the queues */
-		if (contents)
-			vl_buffer_fill(vl, small->data,
+		if (contents) {
+			vl_answer_copy(small->answer, small->data,
 				       vl_slot_memory(bounce, addr),
 				       small->size, small->until);
+			atomic64_add(small->size, &vl->counters.bounced_bytes);
+		}
 		if (small->kept)
 			vl_pages_drop(small->data, small->size);
 		small->data = NULL;
@@ -318,7 +311,8 @@ dma_addr_t vl_bounce_map(struct vl_device *vl, void *data, size_t size,
 	slot->size = size;
 	slot->data = data;
 	slot->kept = written && vl_pages_keep(data, size);
-	slot->until = vl_buffer_until(vl, written);
+	slot->answer = vl_answer_expected(vl);
+	slot->until = vl_buffer_until();
 	vl_slot_fill(vl, slot->addr, data, size, contents);
 
 	spin_lock_irqsave(&bounce->lock, flags);
@@ -348,10 +342,12 @@ void vl_bounce_unmap(struct vl_device *vl, dma_addr_t addr,
 	if (!slot)	/* gone with the queues, see release_all */
 		return;
 
-	if (contents)
-		vl_buffer_fill(vl, slot->data,
+	if (contents) {
+		vl_answer_copy(slot->answer, slot->data,
 			       vl_slot_memory(bounce, slot->addr), slot->size,
 			       slot->until);
+		atomic64_add(slot->size, &vl->counters.bounced_bytes);
+	}
 	vl_slot_free(bounce, slot);
 }
 
@@ -368,13 +364,13 @@ static void *vl_bounce_data(struct vl_bounce *bounce, dma_addr_t addr,
 
 	if (small) {
 		offset = (addr - bounce->base) % VL_SMALL_SIZE;
-		if (!small->data || small->until || offset > small->size)
+		if (!small->data || small->answer || offset > small->size)
 			return NULL;
 		*size = min_t(size_t, *size, small->size - offset);
 		return small->data + offset;
 	}
 	slot = vl_slot_find(bounce, addr);
-	if (!slot || slot->until)
+	if (!slot || slot->answer)
 		return NULL;
 	offset = addr - slot->addr;
 	*size = min_t(size_t, *size, slot->size - offset);

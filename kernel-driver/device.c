@@ -5,6 +5,7 @@
 #include <linux/sizes.h>
 #include <linux/slab.h>
 
+#include "compat.h"
 #include "loopback.h"
 
 #define VL_DEFAULT_BOUNCE_SIZE		SZ_1M
@@ -73,6 +74,23 @@ static void vl_device_probe_again(struct vl_device *vl)
 	device_unlock(&vdev->dev);
 	if (device_attach(&vdev->dev) < 0)
 		dev_warn(&vl->dev, "the driver could not be bound\n");
+}
+
+/*
+ * A signal ends virtio_snd's wait for an answer, and it frees what that is for:
+ * so it is probed in a thread of ours, where none comes, and not by who loads it.
+ * Context: the driver is about to be probed.
+ */
+int vl_device_may_probe(struct vl_device *vl)
+{
+	if (vl->device_id != VIRTIO_ID_SOUND || current->flags & PF_KTHREAD ||
+	    READ_ONCE(vl->probing) != current)
+		return 0;
+	spin_lock(&vl->lock);
+	vl->probe_again = true;
+	spin_unlock(&vl->lock);
+	queue_work(vl_workqueue, &vl->life_work);
+	return -EPROBE_DEFER;
 }
 
 /* Nothing more is asked of the adapter, but for STOP. */

@@ -38,7 +38,7 @@ static dma_addr_t vl_map(struct vl_device *vl, struct page *page,
 		trace_vl_map(vl, addr, size, dir, true);
 		return addr;
 	}
-	if (dir == DMA_TO_DEVICE && vl_tlv_refuses(vl, data, size))
+	if (dir == DMA_TO_DEVICE && !vl_answer_ask(vl, data, size))
 		return DMA_MAPPING_ERROR;
 	addr = vl_bounce_map(vl, data, size, dir, copy);
 	trace_vl_map(vl, addr, size, dir, false);

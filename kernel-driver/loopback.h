@@ -99,6 +99,9 @@ struct vl_queue {
 /* The most that is handed to a device between two of its interrupts. */
 #define VL_BUFFERS_A_CALL	(4 * VIRTIO_LOOPBACK_MAX_QUEUE_SIZE)
 
+/* What an answer of a device is, see answers.c. */
+enum vl_answer { VL_ANSWER_PLAIN, VL_ANSWER_TLV, VL_ANSWER_CONTROLS };
+
 enum vl_write { VL_WRITE_ALLOWED, VL_WRITE_REFUSED, VL_WRITE_LATER };
 
 /* The address space of a device: an address is an offset in its file. */
@@ -194,8 +197,9 @@ struct vl_device {
 	unsigned int probe_left;	/* buffers that it may hand over */
 	struct notifier_block unbind_block;
 
-	/* The task whose buffers for an answer are being mapped, see tlv.c. */
+	/* The task whose buffers for an answer are being mapped, see answers.c. */
 	struct task_struct *asking;
+	enum vl_answer answer;
 
 	/* Process context; from here to stopping. */
 	spinlock_t lock;
@@ -240,6 +244,7 @@ static inline struct vl_device *vl_control_attached(struct vl_control *control)
 #define vdev_to_vl(v)	container_of(v, struct vl_device, vdev)
 
 extern struct workqueue_struct *vl_workqueue;
+extern struct workqueue_struct *vl_tlv_workqueue;
 
 /* device.c */
 int vl_class_register(void);
@@ -256,6 +261,7 @@ void vl_device_describe(struct vl_device *vl,
 			struct virtio_loopback_device *out);
 u32 vl_device_state(struct vl_device *vl);
 void vl_device_wake_all(void);
+int vl_device_may_probe(struct vl_device *vl);
 
 /* control.c */
 int vl_control_register(void);
@@ -377,10 +383,14 @@ unsigned int vl_sleep_wakeups(void);
 bool vl_sleep_probe_begin(void);
 void vl_sleep_probe_end(void);
 
+/* answers.c */
+bool vl_answer_ask(struct vl_device *vl, const void *data, size_t size);
+enum vl_answer vl_answer_expected(struct vl_device *vl);
+void vl_answer_copy(enum vl_answer answer, void *data, const void *memory,
+		    size_t size, unsigned long until);
+
 /* tlv.c */
 void vl_tlv_guard(struct vl_device *vl);
-bool vl_tlv_refuses(struct vl_device *vl, const void *data, size_t size);
-bool vl_tlv_awaits(struct vl_device *vl);
 
 /* unbind.c */
 void vl_unbind_watch(struct vl_device *vl);

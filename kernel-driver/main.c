@@ -10,17 +10,23 @@
 
 /* Unbound: an item may wait as long as somebody keeps a device open. */
 struct workqueue_struct *vl_workqueue;
+/* Its items wait for answers of devices, a second each; so they have their own. */
+struct workqueue_struct *vl_tlv_workqueue;
 
 static int __init vl_init(void)
 {
-	int err;
+	int err = -ENOMEM;
 
 	vl_workqueue = alloc_workqueue("virtio-loopback", WQ_UNBOUND, 0);
 	if (!vl_workqueue)
-		return -ENOMEM;
+		return err;
+	vl_tlv_workqueue = alloc_workqueue("virtio-loopback-tlv", WQ_UNBOUND,
+					   0);
+	if (!vl_tlv_workqueue)
+		goto destroy_workqueue;
 	err = vl_class_register();
 	if (err)
-		goto destroy_workqueue;
+		goto destroy_tlv_workqueue;
 	err = vl_sleep_register();
 	if (err)
 		goto unregister_class;
@@ -33,6 +39,8 @@ unregister_sleep:
 	vl_sleep_unregister();
 unregister_class:
 	vl_class_unregister();
+destroy_tlv_workqueue:
+	destroy_workqueue(vl_tlv_workqueue);
 destroy_workqueue:
 	destroy_workqueue(vl_workqueue);
 	return err;
@@ -44,6 +52,7 @@ static void __exit vl_exit(void)
 	vl_control_unregister();
 	vl_sleep_unregister();
 	destroy_workqueue(vl_workqueue);
+	destroy_workqueue(vl_tlv_workqueue);
 	vl_class_unregister();
 }
 

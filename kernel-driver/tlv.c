@@ -9,13 +9,15 @@
  *
  * - it is called in a kernel thread, which nothing disturbs. Of an application,
  *   no such message is sent; its card's controls get a function of ours when
- *   virtio_snd has been bound.
- * - the answer is copied only while there is time enough left.
+ *   virtio_snd has been bound. The thread does not wait for the application's
+ *   memory, which may be a file whose server never answers: nobody could end it.
+ * - the answer is copied only while there is time enough left (answers.c).
  */
-#include <linux/jiffies.h>
 #include <linux/kthread.h>
-#include <linux/preempt.h>
 #include <linux/sched.h>
+#include <linux/sched/signal.h>
+#include <linux/sizes.h>
+#include <linux/uaccess.h>
 #include <linux/workqueue.h>
 #include <sound/control.h>
 #include <sound/core.h>
@@ -23,8 +25,10 @@
 #include "compat.h"
 #include "loopback.h"
 
-#define VL_SND_TLV_READ		0x0304	/* VIRTIO_SND_R_CTL_TLV_READ */
-#define VL_SND_CTL_HDR_SIZE	8	/* of struct virtio_snd_ctl_hdr */
+/* More than anybody's metadata has; virtio_snd allocates what is asked for. */
+#define VL_TLV_MAX	SZ_64K
+/* How often an application may take memory away that the answer is for. */
+#define VL_TLV_TRIES	3
 
 /* Of all cards: it is virtio_snd's, which stays while it is bound. */
 static snd_kcontrol_tlv_rw_t *vl_tlv_original;
@@ -44,10 +48,30 @@ static void vl_tlv_read_work(struct work_struct *work)
 						work);
 
 	kthread_use_mm(read->mm);
+	pagefault_disable();
 	read->result = READ_ONCE(vl_tlv_original)(read->control,
 						  SNDRV_CTL_TLV_OP_READ,
 						  read->size, read->tlv);
+	pagefault_enable();
 	kthread_unuse_mm(read->mm);
+}
+
+static int vl_tlv_read(struct vl_tlv_read *read)
+{
+	unsigned int tries;
+
+	for (tries = 0; tries < VL_TLV_TRIES; tries++) {
+		if (vl_fault_in_writeable((char __user *)read->tlv, read->size))
+			return -EFAULT;
+		INIT_WORK_ONSTACK(&read->work, vl_tlv_read_work);
+		queue_work(vl_tlv_workqueue, &read->work);
+		/* Until there is an answer, or virtio_snd gives up. */
+		flush_work(&read->work);
+		destroy_work_on_stack(&read->work);
+		if (read->result != -EFAULT || fatal_signal_pending(current))
+			break;
+	}
+	return read->result;
 }
 
 static int vl_tlv(struct snd_kcontrol *control, int op, unsigned int size,
@@ -56,19 +80,16 @@ static int vl_tlv(struct snd_kcontrol *control, int op, unsigned int size,
 	struct vl_tlv_read read = {
 		.mm = current->mm,
 		.control = control,
-		.size = size,
+		.size = min_t(unsigned int, size, VL_TLV_MAX),
 		.tlv = tlv,
 	};
 
+	if (op == SNDRV_CTL_TLV_OP_READ && !(current->flags & PF_KTHREAD))
+		return vl_tlv_read(&read);
+	if (size > VL_TLV_MAX)
+		return -EINVAL;
 	/* What is written has been copied when the message is sent. */
-	if (op != SNDRV_CTL_TLV_OP_READ || current->flags & PF_KTHREAD)
-		return READ_ONCE(vl_tlv_original)(control, op, size, tlv);
-	INIT_WORK_ONSTACK(&read.work, vl_tlv_read_work);
-	queue_work(system_unbound_wq, &read.work);
-	/* Until there is an answer, or virtio_snd gives up. */
-	flush_work(&read.work);
-	destroy_work_on_stack(&read.work);
-	return read.result;
+	return READ_ONCE(vl_tlv_original)(control, op, size, tlv);
 }
 
 /*
@@ -106,32 +127,4 @@ static int vl_tlv_guard_card(struct device *child, void *data)
 void vl_tlv_guard(struct vl_device *vl)
 {
 	device_for_each_child(&vl->vdev.dev, vl, vl_tlv_guard_card);
-}
-
-/*
- * Whether a buffer is not to be mapped, since it is a question as above that
- * somebody asks who may be disturbed. What is mapped next by who may ask is for
- * the answer. Context: the driver's, from a message's first buffer to its last.
- */
-bool vl_tlv_refuses(struct vl_device *vl, const void *data, size_t size)
-{
-	bool asks;
-
-	if (vl->device_id != VIRTIO_ID_SOUND || !in_task())
-		return false;
-	asks = size == VL_SND_CTL_HDR_SIZE &&
-	       get_unaligned_le32(data) == VL_SND_TLV_READ;
-	if (asks && !(current->flags & PF_KTHREAD))
-		return true;
-	if (asks)
-		WRITE_ONCE(vl->asking, current);
-	else if (READ_ONCE(vl->asking) == current)
-		WRITE_ONCE(vl->asking, NULL);
-	return false;
-}
-
-/* Whether a buffer that is being mapped is for an answer as above. */
-bool vl_tlv_awaits(struct vl_device *vl)
-{
-	return in_task() && READ_ONCE(vl->asking) == current;
 }

@@ -209,7 +209,7 @@ static int vl_finalize_features(struct virtio_device *vdev)
 			"the driver lacks VERSION_1 or ACCESS_PLATFORM\n");
 		return -EINVAL;
 	}
-	return 0;
+	return vl_device_may_probe(vl);
 }
 
 static struct virtqueue *vl_find_vq(struct vl_device *vl, u32 index,

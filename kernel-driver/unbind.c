@@ -163,6 +163,8 @@ static int vl_unbind_notify(struct notifier_block *block, unsigned long event,
 	switch (event) {
 	case BUS_NOTIFY_BIND_DRIVER:
 		WRITE_ONCE(vl->asked, jiffies);
+		/* Of an earlier question: this task maps for a new driver now. */
+		WRITE_ONCE(vl->asking, NULL);
 		vl->probe_left = VL_BUFFERS_A_CALL + 1;
 		WRITE_ONCE(vl->probing, current);
 		break;

@@ -61,11 +61,12 @@ static struct vl_range *vl_range_find(struct vl_zero_copy *zc,
 /*
  * Whole pages of a driver, as vmalloc() gives them. A page of the slab or of a
  * larger allocation may hold something else too; a page of a file or a process
- * has an owner who may take it back.
+ * has an owner who may take it back. Pages that were allocated several at once
+ * have one count, that of the first.
  */
 static bool vl_page_eligible(struct page *page)
 {
-	return !PageSlab(page) && !PageCompound(page) && !PageReserved(page) &&
+	return page_count(page) && !PageSlab(page) && !PageCompound(page) && !PageReserved(page) &&
 	       !page->mapping;
 }
 

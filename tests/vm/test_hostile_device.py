@@ -6,8 +6,10 @@ what the driver above has to say about its own device.
 """
 
 import contextlib
+import ctypes
 import errno
 import fcntl
+import mmap
 import os
 import pathlib
 import signal
@@ -26,10 +28,12 @@ SOUND = 25
 CONTROLQ, EVENTQ, RXQ = 0, 1, 3
 SND_OK = 0x8000
 JACK_INFO = 24  # bytes
-JACK_INFO_CODE, PCM_INFO_CODE, CTL_INFO_CODE, CTL_TLV_READ_CODE = 0x1, 0x100, 0x300, 0x304
+JACK_INFO_CODE, PCM_INFO_CODE, CTL_INFO_CODE, CTL_ENUM_ITEMS_CODE = 0x1, 0x100, 0x300, 0x301
+CTL_WRITE_CODE, CTL_TLV_READ_CODE = 0x303, 0x304
 JACK_CONNECTED = 0x1000
 S16, RATE_48000 = 5, 7  # numbers of bits
 TLV_READ_IOCTL = 0xC008551A  # SNDRV_CTL_IOCTL_TLV_READ
+USERFAULTFD, UFFDIO_API, UFFDIO_REGISTER = 323, 0xC018AA3F, 0xC020AA00
 # What virtio_net and virtio_snd say of a device that answers nonsense.
 DRIVERS_SAY = r"virtio_?(net|snd)|virtio\d+|\beth\d+: "
 pytestmark = pytest.mark.kernel_may_say(DRIVERS_SAY)
@@ -37,7 +41,8 @@ pytestmark = pytest.mark.kernel_may_say(DRIVERS_SAY)
 
 @pytest.fixture(autouse=True)
 def neighbour(make_card):
-    subprocess.run(["modprobe", "virtio_net"], check=True)
+    if not pathlib.Path("/sys/module/virtio_net").exists():
+        subprocess.run(["modprobe", "virtio_net"], check=True)
     next_door = Neighbour(make_card)
     yield next_door
     destroy("wire")
@@ -131,12 +136,18 @@ LIES = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_lie_about_what_was_used(started, lie):
+def test_a_lie_about_what_was_used(started, neighbour, lie):
     _, served = started
     queue = served.queues[0]
     chain = wait_until(queue.pop, what="a buffer")
-    LIES[lie](queue, chain)
-    # The next device of this name is as good as new.
+    before = int(sysfs("wire", "calls"))
+    neighbour.play(lambda: LIES[lie](queue, chain))
+    assert int(sysfs("wire", "calls")) > before, "the driver was not told"
+    the_next_one_is_well()
+
+
+def the_next_one_is_well():
+    """The next device of this name is as good as new."""
     destroy("wire")
     with Control() as control:
         control.create("wire")
@@ -200,6 +211,7 @@ def test_one_eventfd_for_several(started, shared):
         os.eventfd_write(rx.call, 1)
     chain = wait_until(rx.pop, what="a buffer")
     rx.push(chain, 64)
+    the_next_one_is_well()
 
 
 def test_one_eventfd_for_two_devices(started):
@@ -358,6 +370,60 @@ def test_an_event_that_comes_while_the_card_is_being_made_is_heard_afterwards():
         backend.stop()
 
 
+BOOLEAN, INTEGER, INTEGER64, ENUMERATED, BYTES, IEC958 = range(6)
+# struct snd_ctl_elem_info: numid, type, access, count.
+ALSA_TYPES = {BOOLEAN: 1, INTEGER: 2, ENUMERATED: 3, BYTES: 4, IEC958: 5, INTEGER64: 6}
+ELEM_INFO, ELEM_INFO_SIZE, ELEM_WRITE, ELEM_WRITE_SIZE = 0xC1105511, 272, 0xC4C85513, 1224
+
+
+def nonsense_info(number, kind, count, items):
+    name = f"Nonsense {number}".encode()
+    info = struct.pack("<6I44s4xI", 0, 0, kind, 1 << 0 | 1 << 1, count, 0, name, items)
+    return info.ljust(96, b"\xff")
+
+
+def test_controls_of_more_values_and_names_than_there_may_be():
+    """virtio_snd copies as many values as the device says into messages that have room for 512 bytes, looks its
+    types up in a table of six, and allocates memory for as many names."""
+    infos = [(BYTES, 1096, 0), (INTEGER, 0xFFFFFFFF, 0), (INTEGER64, 65, 0), (IEC958, 0, 0), (6, 129, 0),
+             (0xFFFFFFFF, 0xFFFFFFFF, 0), (ENUMERATED, 1000, 0xFFFFFFFF), (ENUMERATED, 1, 0), (ENUMERATED, 1, 700)]
+    bounds = [(BYTES, 512), (INTEGER, 128), (INTEGER64, 64), (IEC958, 0), (BOOLEAN, 128), (BOOLEAN, 128),
+              (ENUMERATED, 128), (ENUMERATED, 1), (ENUMERATED, 1)]
+    names, written = [], []
+
+    def describe(queue, chain):
+        queue.write(chain, OK + b"".join(nonsense_info(number, *info) for number, info in enumerate(infos)))
+
+    def enumerate_names(queue, chain):
+        names.append((chain.room - len(OK)) // 64)
+        queue.write(chain, OK + b"name".ljust(64, b"\0") * names[-1])
+
+    def write(queue, chain):
+        written.append(queue.read(chain))
+        queue.write(chain, OK)
+
+    with Control() as control:
+        answers = {CTL_INFO_CODE: describe, CTL_ENUM_ITEMS_CODE: enumerate_names, CTL_WRITE_CODE: write}
+        backend = sound_device(control, answers, features=1 << 0, controls=len(infos))
+        card = wait_for_card()
+        # 1024 names in all, and one at least.
+        assert names == [1024, 1, 1]
+        # What comes behind a message of that size in memory.
+        behind = [bytearray(b"\x55" * 1024) for _ in range(1000)]
+        with open(f"/dev/snd/controlC{card.name.removeprefix('card')}", "rb") as file:
+            for number, (kind, count) in enumerate(bounds):
+                found = bytearray(struct.pack("<I", number + 1).ljust(ELEM_INFO_SIZE, b"\0"))
+                fcntl.ioctl(file, ELEM_INFO, found)
+                assert struct.unpack_from("<I4xI", found, 64) == (ALSA_TYPES[kind], count), number
+                values = b"\xaa" if kind == BYTES else b"\0"
+                value = bytearray(struct.pack("<I", number + 1).ljust(72, b"\0").ljust(ELEM_WRITE_SIZE, values))
+                fcntl.ioctl(file, ELEM_WRITE, value)
+        assert len(written) == len(bounds) and {len(request) for request in written} == {8 + 512}
+        assert all(block == b"\x55" * 1024 for block in behind)
+        destroy("wire")
+        backend.stop()
+
+
 def control_info(room):
     """A volume with a scale: READ, WRITE, TLV_READ."""
     info = struct.pack("<6I44s4x3I", 0, 1, 1, 1 << 0 | 1 << 1 | 1 << 4, 1, 0, b"Master Playback Volume", 0, 100, 1)
@@ -404,6 +470,94 @@ def test_who_asks_for_a_scale_and_is_disturbed(seconds, heard):
         destroy("wire")
         backend.stop()
     signal.signal(signal.SIGUSR1, before)
+
+
+def scale_device(control):
+    answers = {
+        CTL_INFO_CODE: lambda queue, chain: queue.write(chain, control_info(chain.room)),
+        CTL_TLV_READ_CODE: lambda queue, chain: queue.write(chain, OK + SCALE),
+    }
+    return sound_device(control, answers, features=1 << 0, controls=1)
+
+
+def test_who_asks_for_a_scale_into_memory_that_never_comes_can_be_killed():
+    """A page may be a file's whose server does not answer, or as here one that its own process is to bring: were it
+    waited for where nobody can be killed, the card's controls would stand still for ever."""
+    with Control() as control:
+        backend = scale_device(control)
+        card = wait_for_card()
+        child = os.fork()
+        if child == 0:
+            memory = absent_memory()
+            libc = ctypes.CDLL(None)
+            with open(f"/dev/snd/controlC{card.name.removeprefix('card')}", "rb") as file:
+                # The header's page is there, what comes behind it is not.
+                header = memory + mmap.PAGESIZE - 8
+                ctypes.memmove(header, struct.pack("<2I", 1, len(SCALE)), 8)
+                libc.ioctl(file.fileno(), ctypes.c_ulong(TLV_READ_IOCTL), ctypes.c_void_p(header))
+            os._exit(0)
+        time.sleep(1)
+        assert os.waitpid(child, os.WNOHANG) == (0, 0), "it does not wait for its memory"
+        os.kill(child, signal.SIGKILL)
+        wait_until(lambda: os.waitpid(child, os.WNOHANG)[0] == child, what="the end of who waits")
+        assert read_scale(card) == SCALE
+        destroy("wire")
+        backend.stop()
+
+
+def absent_memory():
+    """Address of two pages; the second is one that this process would have to bring, by userfaultfd(2)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    read_write, private = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    address = libc.mmap(None, 2 * mmap.PAGESIZE, read_write, private, -1, 0)
+    faults = libc.syscall(USERFAULTFD, 0)
+    assert faults >= 0, os.strerror(ctypes.get_errno())
+    fcntl.ioctl(faults, UFFDIO_API, bytearray(struct.pack("<3Q", 0xAA, 0, 0)))
+    missing = struct.pack("<4Q", address + mmap.PAGESIZE, mmap.PAGESIZE, 1, 0)
+    fcntl.ioctl(faults, UFFDIO_REGISTER, bytearray(missing))
+    return address
+
+
+def test_a_scale_goes_into_memory_that_is_there_and_no_other():
+    """Into pages that nobody has touched yet, too; what cannot be written is an error, and no question more."""
+    with Control() as control:
+        backend = scale_device(control)
+        card = wait_for_card()
+        libc = ctypes.CDLL(None, use_errno=True)
+        memory = mmap.mmap(-1, 4096 * 4)
+        with open(f"/dev/snd/controlC{card.name.removeprefix('card')}", "rb") as file:
+            start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+            header = start + 4096 - 8
+            ctypes.memmove(header, struct.pack("<2I", 1, 2 * 4096), 8)
+            assert libc.ioctl(file.fileno(), ctypes.c_ulong(TLV_READ_IOCTL), ctypes.c_void_p(header)) == 0
+            assert memory[4096 : 4096 + len(SCALE)] == SCALE
+            asked = len(backend.codes)
+            assert libc.mprotect(ctypes.c_void_p(start + 2 * 4096), 4096, mmap.PROT_READ) == 0
+            assert libc.ioctl(file.fileno(), ctypes.c_ulong(TLV_READ_IOCTL), ctypes.c_void_p(header)) == -1
+            assert ctypes.get_errno() == errno.EFAULT
+            assert len(backend.codes) == asked
+        memory.close()
+        destroy("wire")
+        backend.stop()
+
+
+def test_who_binds_the_driver_does_not_wait_for_its_answers():
+    """A signal would end virtio_snd's wait, and it would free what the answer is for: it is probed in a thread of
+    the kernel."""
+    with Control() as control:
+        backend = scale_device(control)
+        card = wait_for_card()
+        driver = pathlib.Path("/sys/bus/virtio/drivers/virtio_snd")
+        (virtio,) = pathlib.Path(device.SYSFS, "wire").glob("virtio*")
+        (driver / "unbind").write_text(virtio.name)
+        assert not card.exists()
+        with pytest.raises(OSError) as error:
+            (driver / "bind").write_text(virtio.name)
+        assert error.value.errno == errno.EAGAIN
+        assert read_scale(wait_for_card()) == SCALE
+        destroy("wire")
+        backend.stop()
 
 
 def test_sound_that_comes_when_the_application_has_gone_is_written_nowhere():

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Answers that virtio_snd does not look at closely enough.
+ *
+ * - It believes what a device says of its controls: by the number of values it
+ *   copies between messages and applications, by the type it looks into a
+ *   table, and for the number of names it allocates memory. What it gets is
+ *   within the bounds of the sound core.
+ * - Metadata of a control may come when the memory for it has been freed, see
+ *   tlv.c. Then it is not copied.
+ *
+ * What an answer is for is known by what was asked before: the same task maps a
+ * message's buffers one after the other, the question first.
+ */
+#include <linux/build_bug.h>
+#include <linux/jiffies.h>
+#include <linux/minmax.h>
+#include <linux/preempt.h>
+#include <linux/sched.h>
+#include <linux/string.h>
+
+#include "compat.h"
+#include "loopback.h"
+
+/* virtio 1.3, 5.14.6: requests, with their sizes. */
+#define VL_SND_CTL_INFO		0x0300
+#define VL_SND_QUERY_SIZE	16	/* of struct virtio_snd_query_info */
+#define VL_SND_TLV_READ		0x0304
+#define VL_SND_CTL_HDR_SIZE	8	/* of struct virtio_snd_ctl_hdr */
+
+/* struct virtio_snd_ctl_info, which <linux/virtio_snd.h> has not had always. */
+struct vl_snd_ctl_info {
+	__le32 nid;
+	__le32 role;
+	__le32 type;
+	__le32 access;
+	__le32 count;
+	__le32 index;
+	u8 name[44];
+	u8 padding[4];
+	__le32 items;		/* of one that is enumerated */
+	u8 others[20];
+};
+
+static_assert(sizeof(struct vl_snd_ctl_info) == 96);
+
+#define VL_SND_ENUMERATED	3
+/* The most values of a control, by its type: what struct snd_ctl_elem_value holds. */
+static const u32 vl_most_values[] = {
+	128,	/* BOOLEAN */
+	128,	/* INTEGER */
+	64,	/* INTEGER64 */
+	128,	/* ENUMERATED */
+	512,	/* BYTES */
+	1,	/* IEC958 */
+};
+
+static enum vl_answer vl_answer_to(const void *question, size_t size)
+{
+	u32 code;
+
+	if (size != VL_SND_QUERY_SIZE && size != VL_SND_CTL_HDR_SIZE)
+		return VL_ANSWER_PLAIN;
+	code = get_unaligned_le32(question);
+	if (size == VL_SND_QUERY_SIZE && code == VL_SND_CTL_INFO)
+		return VL_ANSWER_CONTROLS;
+	if (size == VL_SND_CTL_HDR_SIZE && code == VL_SND_TLV_READ)
+		return VL_ANSWER_TLV;
+	return VL_ANSWER_PLAIN;
+}
+
+/*
+ * A buffer for the device to read is being mapped. Returns false where it is
+ * not to be: it asks for metadata, and who asks may be disturbed.
+ * Context: the driver's, from a message's first buffer to its last.
+ */
+bool vl_answer_ask(struct vl_device *vl, const void *data, size_t size)
+{
+	enum vl_answer answer;
+
+	if (vl->device_id != VIRTIO_ID_SOUND || !in_task())
+		return true;
+	answer = vl_answer_to(data, size);
+	if (answer == VL_ANSWER_TLV && !(current->flags & PF_KTHREAD))
+		return false;
+	if (answer != VL_ANSWER_PLAIN) {
+		WRITE_ONCE(vl->answer, answer);
+		WRITE_ONCE(vl->asking, current);
+	} else if (READ_ONCE(vl->asking) == current) {
+		WRITE_ONCE(vl->asking, NULL);
+	}
+	return true;
+}
+
+/* What a buffer that is being mapped for the device to write is for. */
+enum vl_answer vl_answer_expected(struct vl_device *vl)
+{
+	if (!in_task() || READ_ONCE(vl->asking) != current)
+		return VL_ANSWER_PLAIN;
+	return READ_ONCE(vl->answer);
+}
+
+static void vl_answer_bound(struct vl_snd_ctl_info *info, size_t size)
+{
+	u32 left = VIRTIO_LOOPBACK_MAX_SOUND_ITEMS;
+	u32 type, items;
+
+	for (; size >= sizeof(*info); info++, size -= sizeof(*info)) {
+		type = le32_to_cpu(info->type);
+		if (type >= ARRAY_SIZE(vl_most_values)) {
+			type = 0;
+			info->type = 0;
+		}
+		info->count = cpu_to_le32(min(le32_to_cpu(info->count),
+					      vl_most_values[type]));
+		if (type != VL_SND_ENUMERATED)
+			continue;
+		/* One at least: no buffer is of no bytes. */
+		items = clamp(le32_to_cpu(info->items), 1U, max(left, 1U));
+		info->items = cpu_to_le32(items);
+		left -= min(left, items);
+	}
+}
+
+/*
+ * The driver gets back what the device has written, if not after @until.
+ * Context: any.
+ */
+void vl_answer_copy(enum vl_answer answer, void *data, const void *memory,
+		    size_t size, unsigned long until)
+{
+	if (answer != VL_ANSWER_TLV) {
+		memcpy(data, memory, size);
+		if (answer == VL_ANSWER_CONTROLS)
+			vl_answer_bound(data, size);
+		return;
+	}
+	/* With PREEMPT_RT there might be much time between the two. */
+	preempt_disable();
+	if (time_before(jiffies, until))
+		memcpy(data, memory, size);
+	preempt_enable();
+}
