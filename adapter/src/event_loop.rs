@@ -82,6 +82,7 @@ pub struct EventLoop<'a, D> {
     /// Told to the user when no driver takes the device.
     driver_advice: String,
     driver_due: Option<Instant>,
+    served: bool,
     dying: bool,
     /// Until when a device that is being destroyed is waited for; `None`: for ever.
     gone_due: Option<Instant>,
@@ -109,6 +110,7 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
             news,
             driver_advice,
             driver_due,
+            served: false,
             dying: false,
             gone_due: None,
         }
@@ -210,6 +212,11 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
         }
     }
 
+    /// Whether the driver's queues have been served, if only for a moment.
+    pub fn has_served(&self) -> bool {
+        self.served
+    }
+
     fn handle_request(&mut self) -> Result<(), LoopError> {
         let handled = match self.session.handle_request() {
             // While the device is dying: there is no request now.
@@ -219,6 +226,7 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
         match handled {
             Some(Handled::Started { resumed }) => {
                 self.driver_due = None;
+                self.served = true;
                 self.readiness.served();
                 let text = if resumed { "serving again" } else { "serving" };
                 self.news.add(Level::Info, text.into());

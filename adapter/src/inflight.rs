@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::libc::O_NOFOLLOW;
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use nix::unistd::geteuid;
 
 use crate::command_socket::FOLDER;
@@ -29,6 +29,15 @@ pub struct Area {
     pub offset: u64,
     /// Bytes.
     pub size: u64,
+}
+
+impl Area {
+    /// Whether the file has all of it.
+    fn is_whole(&self) -> bool {
+        let end = self.offset.checked_add(self.size);
+        let size = self.file.metadata().ok().map(|stat| stat.len());
+        end.zip(size).is_some_and(|(end, size)| end <= size)
+    }
 }
 
 /// The area of one kernel device.
@@ -53,10 +62,11 @@ impl Inflight {
     }
 
     /// The area for a device process that has made `made` for it. `resume`: the queues have been in
-    /// use before, so what was kept goes on, if it has the right size; otherwise it begins anew.
+    /// use before, so what was kept goes on, if it has the right size and the process before has not cut
+    /// it short; otherwise it begins anew.
     pub fn choose(&mut self, made: Area, resume: bool) -> &Area {
         let known = self.kept.take().or_else(|| self.find());
-        let known = known.filter(|area| resume && area.size == made.size);
+        let known = known.filter(|area| resume && area.size == made.size && area.is_whole());
         let area = known.unwrap_or_else(|| match self.keep(&made) {
             Ok(area) => area,
             Err(error) => {
@@ -83,7 +93,11 @@ impl Inflight {
     /// What another run has kept. A file that is somebody else's is not believed.
     fn find(&self) -> Option<Area> {
         let mut options = OpenOptions::new();
-        let options = options.read(true).write(true).custom_flags(O_NOFOLLOW);
+        // A lease or a pipe of somebody else's is not waited for.
+        let options = options
+            .read(true)
+            .write(true)
+            .custom_flags(O_NOFOLLOW | O_NONBLOCK);
         let file = options.open(&self.path).ok()?;
         let stat = file.metadata().ok()?;
         let good = stat.is_file() && stat.uid() == geteuid().as_raw();
@@ -185,6 +199,15 @@ mod tests {
         symlink(&other, &path).unwrap();
         assert_eq!(anew(), b"fresh");
         assert_eq!(fs::read(&other).unwrap(), b"state");
+    }
+
+    #[test]
+    fn what_a_device_process_has_cut_short_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut inflight = inflight(folder.path());
+        inflight.choose(made(b"fresh"), false).file.set_len(2).unwrap();
+        assert_eq!(contents(inflight.choose(made(b"again"), true)), b"again");
+        assert_eq!(fs::read(folder.path().join("music.inflight")).unwrap(), b"again");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::driver::{ControlFile, DeviceName, DriverError};
 
 pub use overview::{Look, overview};
 pub use report::Report;
-pub use stream::{Stream, printable};
+pub use stream::{Stream, printable, printable_json};
 pub use tables::{list_table, notes, status_table};
 
 /// All devices, without a word from their device processes.

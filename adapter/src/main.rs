@@ -113,7 +113,9 @@ fn print_or_json(
     text: impl FnOnce() -> String,
 ) -> Result<()> {
     match output.json {
-        true => print(&serde_json::to_string_pretty(value)?),
+        true => print(&inspect::printable_json(&serde_json::to_string_pretty(
+            value,
+        )?)),
         false => print(&text()),
     }
 }

@@ -81,7 +81,8 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         has_device: false,
         inflight: Inflight::of(&options.name),
         gone_due: None,
-        short: false,
+        served: false,
+        hindered: false,
         news: News::default(),
     };
     let result = match &options.process {
@@ -132,8 +133,10 @@ struct Run<'a> {
     inflight: Inflight,
     /// Until when the device, whose destruction has been asked for, is waited for.
     gone_due: Option<Instant>,
-    /// The user has been told of what the machine lacks, and it does still.
-    short: bool,
+    /// Somebody has served its driver: a device process that does not is followed by one that does.
+    served: bool,
+    /// The user has been told of what keeps the device from being served, and it does still.
+    hindered: bool,
     /// What has happened since somebody was served, or waited for.
     news: News,
 }
@@ -152,7 +155,7 @@ impl Run<'_> {
             let gone = match self.command_once(command, socket) {
                 Ok(None) => return Ok(()),
                 Ok(Some(gone)) | Err(gone @ RunError::Process(_)) if self.has_device => gone,
-                Err(short) if self.has_device && short.is_shortage() => short,
+                Err(hindrance) if self.may_pass(&hindrance) => hindrance,
                 Ok(Some(error)) | Err(error) => return Err(error),
             };
             if self.signals.end_requested() {
@@ -239,7 +242,7 @@ impl Run<'_> {
                 {
                     Some(format!(": {error}"))
                 }
-                Err(error) if self.has_device && error.is_shortage() => {
+                Err(error) if self.may_pass(&error) => {
                     if self.is_news(&error) {
                         let (name, why) = (&self.options.name, with_cause(&error));
                         let text = format!("cannot serve {name}, and tries on: {why}");
@@ -271,10 +274,16 @@ impl Run<'_> {
         })
     }
 
-    /// Whether the user is to be told: of what the machine lacks once, until it has it again.
+    /// Whether the next try may do better, while applications have the device open: the machine lacks
+    /// something, or this device process does not do as it is asked where another one did.
+    fn may_pass(&self, error: &RunError) -> bool {
+        self.has_device && (error.is_shortage() || self.served && error.is_refusal())
+    }
+
+    /// Whether the user is to be told: of what may pass once, until it has.
     fn is_news(&mut self, error: &RunError) -> bool {
-        let short = error.is_shortage();
-        !(std::mem::replace(&mut self.short, short) && short)
+        let hindered = self.may_pass(error);
+        !(std::mem::replace(&mut self.hindered, hindered) && hindered)
     }
 
     fn connect(
@@ -329,8 +338,9 @@ impl Run<'_> {
             }
             ending => Ok(ending),
         });
+        self.served |= event_loop.has_served();
         self.inflight = session.into_inflight();
-        self.short &= ending.is_err();
+        self.hindered &= ending.is_err();
         match ending? {
             Ending::Destroyed => Ok(self.destroyed()),
             ending => Ok(ending),
@@ -352,7 +362,7 @@ impl Run<'_> {
         }
         // Queues that exist have their size; trying others on a device process that may serve them
         // still would disturb it.
-        let known_size = existing.map(|_| device.queue_size);
+        let known_size = existing.as_ref().map(|_| device.queue_size);
         let overrides = &Overrides {
             queue_size: overrides.queue_size.or(known_size),
             ..*overrides
@@ -362,6 +372,7 @@ impl Run<'_> {
         let offer = Offer::ask(&mut backend, device, overrides)?;
         take_device(self.options, &control, &offer)?;
         self.has_device = true;
+        self.served |= existing.is_some_and(|device| device.driver_bound);
         let text = format!("{name}: virtio device {device} is attached");
         self.news.add(Level::Info, text);
         let inflight = std::mem::replace(&mut self.inflight, Inflight::of(name));
@@ -372,6 +383,7 @@ impl Run<'_> {
         self.news.tell();
         log::info!("the device {} has been destroyed", self.options.name);
         self.has_device = false;
+        self.served = false;
         self.inflight.forget();
         Ending::Destroyed
     }

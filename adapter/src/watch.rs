@@ -84,7 +84,7 @@ pub fn text(reports: &[Report], look: Look) -> String {
 /// One table, or one line of JSON, each time.
 fn text_of(reports: &[Report], json: bool) -> Result<String, WatchError> {
     Ok(match json {
-        true => serde_json::to_string(reports)? + "\n",
+        true => inspect::printable_json(&serde_json::to_string(reports)?) + "\n",
         false => text(reports, Look::default()) + "\n\n",
     })
 }

@@ -131,4 +131,9 @@ impl BackendError {
     pub fn is_closed(&self) -> bool {
         matches!(self, Self::Closed { .. } | Self::NoAnswer { .. })
     }
+
+    /// Whether the device process has answered, and does not do as it was asked.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::BadReply { .. })
+    }
 }

@@ -100,11 +100,14 @@ impl Drop for RequestChannel {
 }
 
 fn receive(mut handler: Handler) -> Handler {
+    let mut level = log::Level::Warn;
     loop {
         match handler.handle_request() {
             Ok(_) => {}
             Err(VhostUserError::ReqHandlerError(error)) => {
-                log::warn!("refused a request of the device process: {error}");
+                log::log!(level, "refused a request of the device process: {error}");
+                // Once: it may go on as long as it likes.
+                level = log::Level::Debug;
             }
             Err(VhostUserError::Disconnected) => return handler,
             Err(error) => {

@@ -104,11 +104,31 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
+/// JSON with the control characters in its texts as escapes: serde_json leaves those above the space
+/// as they are.
+pub fn printable_json(json: &str) -> String {
+    json.chars()
+        .map(|c| match c {
+            '\u{7f}'..='\u{9f}' => format!("\\u{:04x}", u32::from(c)),
+            c => c.to_string(),
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn json_holds_nothing_that_a_terminal_would_obey() {
+        let nasty: String = ('\0'..='\u{a0}').collect();
+        let text = printable_json(&json!({ "role": nasty }).to_string());
+        assert!(!text.contains(char::is_control), "{text:?}");
+        let back: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(back["role"], nasty);
+    }
 
     #[test]
     fn a_stream_is_what_is_said_of_it() {

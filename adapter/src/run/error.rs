@@ -77,11 +77,20 @@ pub enum RunError {
 impl RunError {
     /// Whether the device process has gone, so that another one may come.
     pub(super) fn is_backend_closed(&self) -> bool {
+        self.backend().is_some_and(BackendError::is_closed)
+    }
+
+    /// Whether the device process does not do as it was asked.
+    pub(super) fn is_refusal(&self) -> bool {
+        self.backend().is_some_and(BackendError::is_refusal)
+    }
+
+    fn backend(&self) -> Option<&BackendError> {
         match self {
-            Self::Backend(error) => error.is_closed(),
-            Self::Session(error) => error.is_backend_closed(),
-            Self::Loop(LoopError::Session(error)) => error.is_backend_closed(),
-            _ => false,
+            Self::Backend(error)
+            | Self::Session(SessionError::Backend(error))
+            | Self::Loop(LoopError::Session(SessionError::Backend(error))) => Some(error),
+            _ => None,
         }
     }
 
@@ -96,6 +105,7 @@ mod tests {
     use nix::errno::Errno;
 
     use super::*;
+    use crate::backend::Step;
 
     #[test]
     fn a_shortage_is_seen_at_every_step() {
@@ -124,5 +134,22 @@ mod tests {
         }
         assert!(!connect(Errno::EACCES.into()).is_shortage());
         assert!(!RunError::CommandSilent.is_shortage());
+    }
+
+    #[test]
+    fn a_refusal_is_seen_at_every_step() {
+        let step = Step::SetMemTable;
+        let refused = || BackendError::Refused { step };
+        for error in [
+            RunError::from(refused()),
+            SessionError::from(refused()).into(),
+            LoopError::from(SessionError::from(refused())).into(),
+        ] {
+            assert!(
+                error.is_refusal() && !error.is_backend_closed(),
+                "{error:?}"
+            );
+        }
+        assert!(!RunError::CommandSilent.is_refusal());
     }
 }
