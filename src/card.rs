@@ -295,7 +295,8 @@ impl Card {
             .chain(self.events.deadline(now))
             .chain(
                 self.restored
-                    .map(|since| since.saturating_add(survival::PATIENCE)),
+                    .map(|since| since.saturating_add(survival::PATIENCE))
+                    .filter(|&late| late > now),
             )
             .min()
     }

@@ -251,11 +251,15 @@ fn run(mut card: Card, orders: &mut Consumer<Order>, wake: &EventFd) {
         before = now();
         if sleep(&mut card, wake, deadline, before) {
             let _ = wake.read();
-            while let Ok(order) = orders.pop() {
+            // Not without end: who asks again and again does not stop the sound.
+            for order in (0..ORDERS).map_while(|_| orders.pop().ok()) {
                 if matches!(order, Order::Shutdown) {
                     return end(&mut card);
                 }
                 carry_out(&mut card, order);
+            }
+            if !orders.is_empty() {
+                let _ = wake.write(1);
             }
             if orders.is_abandoned() {
                 return end(&mut card);

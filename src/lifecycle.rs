@@ -48,9 +48,9 @@ impl Card {
             self.report(Report::RingStarted(queue, true));
             return Ok(());
         }
-        self.forget_messages(queue);
         let base = setup.base;
         let mut ring = Ring::new(setup, memory.map())?;
+        self.forget_messages(queue);
         let left = self.go_on(queue, &mut ring, memory.map());
         if queue == QUEUE_CONTROL {
             // A driver that starts at index 0 has reset the device and knows of no stream; or it was

@@ -17,6 +17,9 @@ use crate::stream::{Params, State};
 use crate::transfer::Lane;
 use crate::wire::{self, Direction, PcmInfo, Status};
 
+/// Frames that are moved at once; what else is due follows at the next wake-up. No driver that is served
+/// in time has as many, and one that is not keeps no other stream waiting.
+const SLICE: u64 = 16_384;
 /// How often a running stream that holds no message looks for one, a quarter of a period within
 /// these bounds: late sound is not made much later, and a wake-up costs some ten microseconds.
 const LOOK_MIN: Nanos = 500_000;
@@ -179,7 +182,8 @@ impl Pcm {
             self.tally.missed(missed);
             progress = host.progress(self.id, now);
         }
-        let due = progress.ready.min(self.lane.pending_frames());
+        let pending = self.lane.pending_frames();
+        let due = progress.ready.min(pending).min(SLICE);
         if due > 0 {
             let start = host.cursor(self.id);
             let (lane, gain, meter, mut skip) = (&self.lane, &mut self.gain, &mut self.meter, 0);
@@ -206,7 +210,7 @@ impl Pcm {
             self.lane.advance(moved, start);
             self.xrun |= self.tally.copied(moved);
         }
-        if progress.ready > due {
+        if progress.ready > due && due == pending {
             let missed = host.starve(self.id, progress.ready - due, now);
             self.tally.missed(missed);
         }

@@ -72,7 +72,10 @@ pub fn split() -> nix::Result<Role> {
                 let status = u8::try_from(status).unwrap_or(u8::MAX);
                 return Ok(Role::Guard(status));
             }
-            End::Killed(_) if ending => return Ok(Role::Guard(0)),
+            // A service manager tells both, this one perhaps a moment later.
+            End::Killed(signal) if ending || matches!(signal, Signal::SIGTERM | Signal::SIGINT) => {
+                return Ok(Role::Guard(0));
+            }
             End::Killed(signal) => replaced = Some((worker, signal)),
         }
         short = if start.elapsed() < SHORT {

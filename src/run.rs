@@ -175,13 +175,13 @@ pub fn run(args: &Args) -> Result<u8, RunError> {
     };
     let device = Arc::new(Device::start(audio, card)?);
     let mixers = mixers.start(&device.waker())?;
+    let frontends = way.open()?;
+    sandbox.seal();
+    sandbox.report();
     if let Some(listener) = commands {
         command::server::start(listener, Arc::downgrade(&device), description)
             .map_err(|error| RunError::Wait("commands", error))?;
     }
-    let frontends = way.open()?;
-    sandbox.seal();
-    sandbox.report();
     let result = frontends.serve(&device, &offer, &signals);
     drop(mixers);
     drop(device);

@@ -137,16 +137,19 @@ impl Medium for Loopback {
         if stream != PLAYBACK || !self.capturing {
             return frames;
         }
+        let size = self.ring.len();
         let mut left = frames;
         while left > 0 {
+            let wanted = usize::try_from(left)
+                .unwrap_or(usize::MAX)
+                .saturating_mul(frame_bytes)
+                .min(size);
+            // Where the capturing side sleeps, the oldest frames make room.
+            let lacking = wanted.saturating_sub(size - self.length);
+            self.start = (self.start + lacking) % size;
+            self.length -= lacking;
             let free = self.free(frame_bytes, left);
             let taken = free.len();
-            if taken == 0 {
-                // The capturing side sleeps; the oldest frame makes room.
-                self.start = (self.start + frame_bytes) % self.ring.len();
-                self.length -= frame_bytes;
-                continue;
-            }
             fill(free);
             self.length += taken;
             left -= (taken / frame_bytes) as u64;
@@ -179,6 +182,8 @@ impl Medium for Loopback {
     }
 
     fn starve(&mut self, stream: usize, frames: u64) {
+        // What is older would have to make room for it.
+        let frames = frames.min((self.ring.len() / self.frame_bytes.unwrap_or(1)) as u64);
         if stream == PLAYBACK {
             let format = self.params[PLAYBACK].map(|params| params.format);
             self.write(PLAYBACK, frames, &mut |room| {

@@ -138,6 +138,8 @@ impl Card {
             .get_mut(queue_of(pcm.info.direction))
             .and_then(Option::as_mut);
         let mut result = Ok(());
+        // What it was before does not matter any more.
+        pcm.give_up_resuming();
         match change.event {
             Event::SetParams => {
                 pcm.flush(memory, ring, Status::Ok);

@@ -26,7 +26,8 @@ const RESTARTS: usize = 2;
 const OFFER_WORDS: usize = 3;
 /// In the word of a value: it has been written.
 const WRITTEN: u64 = 1 << 32;
-/// How long requests wait for the messages that belong to the time before them.
+/// How long requests wait for the messages that belong to the time before them. Streams wait longer, if
+/// need be: a ring may come late where hosts take their time.
 pub const PATIENCE: Nanos = 500_000_000;
 
 impl Card {
@@ -110,7 +111,7 @@ impl Card {
     }
 
     /// Lets the streams that were taken over go on whose messages have been taken again. Returns
-    /// whether some still wait for that.
+    /// whether requests are to wait for others.
     pub(super) fn resume_streams(&mut self, memory: &GuestMemoryMmap, now: Nanos) -> bool {
         let Some(since) = self.restored else {
             return false;
@@ -127,10 +128,7 @@ impl Card {
                 .and_then(Option::as_mut)
                 .filter(|ring| ring.is_enabled());
             let Some(ring) = ring else {
-                waiting |= !late;
-                if late {
-                    pcm.give_up_resuming();
-                }
+                waiting = true;
                 continue;
             };
             let resumed = pcm.resume(&mut *self.host, memory, ring, now);
@@ -142,7 +140,7 @@ impl Card {
         if !waiting {
             self.restored = None;
         }
-        waiting
+        waiting && !late
     }
 
     /// The values of an element have changed.

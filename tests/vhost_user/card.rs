@@ -117,6 +117,16 @@ impl Card {
 
     /// The same with an area for what is in flight, made where there is none yet.
     pub fn reattach_keeping(&mut self, socket: UnixStream, kept: &mut Option<Kept>) {
+        self.reattach_slowly(socket, kept, Duration::ZERO);
+    }
+
+    /// The same, with a pause before each queue.
+    pub fn reattach_slowly(
+        &mut self,
+        socket: UnixStream,
+        kept: &mut Option<Kept>,
+        pause: Duration,
+    ) {
         let mapping = self.memory.mapped_again();
         let used = self.queues.iter().map(Virtqueue::used_index_in_memory);
         let bases: Vec<_> = used.collect();
@@ -126,6 +136,7 @@ impl Card {
         let size = self.queues[TX].size;
         let kept = kept.get_or_insert_with(|| frontend.make_inflight(size));
         frontend.set_inflight(kept);
+        frontend.hesitation = pause;
         frontend.start_again(&mapping, &self.queues, &bases, self.features);
         self.frontend = Some(frontend);
         self.queues.iter_mut().for_each(Virtqueue::kick_anyway);

@@ -49,6 +49,8 @@ pub struct Kept {
 /// A connected frontend.
 pub struct Frontend {
     protocol: Protocol,
+    /// How long it takes before each queue.
+    pub hesitation: Duration,
     socket: UnixStream,
     // Ends the thread that watches over the connection.
     _watched: Sender<()>,
@@ -68,6 +70,7 @@ impl Frontend {
         });
         Self {
             protocol,
+            hesitation: Duration::ZERO,
             socket,
             _watched: sender,
         }
@@ -163,6 +166,9 @@ impl Frontend {
     fn say(&mut self, steps: Vec<Step>, limit: usize) -> usize {
         let count = steps.len().min(limit);
         for mut step in steps.into_iter().take(limit) {
+            if step.name == "SET_VRING_NUM" {
+                std::thread::sleep(self.hesitation);
+            }
             let answer = (step.say)(&mut self.protocol);
             answer.unwrap_or_else(|error| panic!("{}: {error:?}", step.name));
         }

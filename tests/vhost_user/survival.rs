@@ -2,6 +2,7 @@
 //! A device process dies: the next one goes on where it was, from the area that the frontend has kept.
 
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use nix::sys::signal::Signal::{self, SIGABRT, SIGKILL, SIGTERM};
 use tempfile::TempDir;
@@ -72,6 +73,32 @@ fn a_stream_plays_on_and_nothing_is_played_twice() {
         // The clock went on meanwhile: all but half a buffer may have been passed.
         assert!(!after.is_empty());
     }
+}
+
+/// As where hosts take their time to get ready, or the adapter is replaced just then.
+#[test]
+fn a_stream_plays_on_when_its_queue_comes_late() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut device, mut kept) = (player(&folder), None);
+    let mut card = attach(&device, &mut kept);
+    let samples = noise(PERIOD * PERIODS, 23);
+    card.prepare(0, &SMALL);
+    let heads = card.queue_periods(0, &samples, PERIOD);
+    card.kick(TX);
+    card.must(START, 0);
+    for &head in &heads[..10] {
+        card.completion(TX).expect_played(head);
+    }
+    device.end_by(SIGKILL);
+    card.detach();
+    device = player(&folder);
+    card.reattach_slowly(device.connect(), &mut kept, Duration::from_millis(400));
+    for &head in &heads[10..] {
+        card.completion(TX).expect_played(head);
+    }
+    card.close(0);
+    let after = read(&folder, "out-2.wav");
+    assert!(!after.is_empty() && samples.ends_with(&after));
 }
 
 #[test]
