@@ -59,7 +59,7 @@ class KernelLog:
         """The new lines that a test must not cause."""
         # A line without its end is not shown before the next one starts.
         say("virtio-loopback tests: end of a test")
-        lines = without_races_of_others(self.new_lines())
+        lines = without_kills_on_request(without_races_of_others(self.new_lines()))
         return [text for priority, text in lines if is_complaint(priority, text)]
 
 
@@ -88,6 +88,19 @@ def without_races_of_others(lines):
                 kept += report
             elif kept and RULER.search(kept[-1][1]):
                 kept.pop()  # the one above it
+            report = []
+    return kept + report
+
+
+def without_kills_on_request(lines):
+    """The lines without reports of the process that the kernel was told to kill for its memory (sysrq f)."""
+    kept, report = [], []
+    for line in lines:
+        if not report and "sysrq: Manual OOM execution" not in line[1]:
+            kept.append(line)
+            continue
+        report.append(line)
+        if "Out of memory: Killed process" in line[1]:
             report = []
     return kept + report
 

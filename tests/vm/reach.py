@@ -53,15 +53,15 @@ def pin(pipe, memory, at):
 class Reach:
     """All that the files of a device process lead to; they stay open, whatever becomes of it, until close()."""
 
-    def __init__(self, program):
+    def __init__(self, pid):
         # Each with what /proc calls it, which several may share.
         self.mapped = []
         self.others = []
-        for number in map(int, os.listdir(f"/proc/{program.pid}/fd")):
+        for number in map(int, os.listdir(f"/proc/{pid}/fd")):
             if number in STANDARD_STREAMS:
                 continue
-            name = os.readlink(f"/proc/{program.pid}/fd/{number}")
-            file = take_file(program.pid, number)
+            name = os.readlink(f"/proc/{pid}/fd/{number}")
+            file = take_file(pid, number)
             try:
                 self.mapped.append((name, mmap.mmap(file, os.fstat(file).st_size, mmap.MAP_SHARED, READ_WRITE)))
                 os.close(file)
@@ -92,9 +92,12 @@ class Reach:
         return taken, refused
 
     def by_offset(self, page):
-        """What answers pread() or pwrite() among the files that cannot be mapped."""
+        """What answers pread() or pwrite() among the files that cannot be mapped, but for a real card: what is
+        written there is heard."""
         found = []
         for name, file in self.others:
+            if name.startswith("/dev/snd/pcm"):
+                continue
             for offset in (0, PAGE, 1 << 32, (1 << 63) - 2 * PAGE):
                 with contextlib.suppress(OSError):
                     found.append((name, "pread", os.pread(file, PAGE, offset)))

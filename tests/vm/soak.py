@@ -23,8 +23,11 @@ from test_resources import kernel_kib
 PERIOD, BUFFER = 960, 7680
 FRAMES = 37 * PERIOD * 16  # of a sound: periods as well as a graph's cycles of 1024, all of them whole
 ROUND = FRAMES / Layout().rate  # seconds of sound
+LONGEST = 9600  # frames of a hole, twice what ALSA takes for the end of a stream
 KILLS_END = 9  # no kill later in a round, so that what follows the last one is heard
 PAUSE = 1.5  # seconds between two kills of one card: the recorder's buffer, by which an echo is known, is one long
+RUN = pathlib.Path("/run/virtio-loopback")
+PROGRAMS = ("virtio-loopback", "vhost-user-sound"[:15])  # as the kernel has their names
 DEVICE_ENDS = {
     "device process killed": lambda card: card.end_device(signal.SIGKILL),
     "device process aborted": lambda card: card.end_device(signal.SIGABRT),
@@ -40,6 +43,14 @@ FAULTS = {
     ServedCard: {**DEVICE_ENDS, **ADAPTER_ENDS, **BOTH_END},
     RespawnedCard: {**DEVICE_ENDS, **DEVICE_STOPS, **ADAPTER_ENDS},
 }
+
+
+def comm(process):
+    """The name of a process; None where it has ended."""
+    try:
+        return (process / "comm").read_text().rstrip("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 class Wire:
@@ -98,15 +109,16 @@ class Graph:
 class Line:
     """A sound on its way: who plays it, who records it, and what became of it."""
 
-    def __init__(self, name, place, seed, pcm, played):
-        self.name, self.place, self.played = name, place, played
+    def __init__(self, card, place, seed, played):
+        self.card, self.place, self.played = card.name, place, played
+        self.name = f"{card.name}, {'playback' if played else 'capture'}"
         self.sound = sounds.noise(place.layout, FRAMES, seed)
         if played:
             self.recorder = place.recorder()
-            self.player = alsa_tools.Player(pcm, self.sound.then_silence(4800), period=PERIOD, buffer=BUFFER)
+            self.player = alsa_tools.Player(card.pcm, self.sound.then_silence(4800), period=PERIOD, buffer=BUFFER)
             self.echo = self.recorder.buffer
         else:
-            self.recorder = alsa_tools.Recorder(pcm, place.layout, period=PERIOD, buffer=BUFFER)
+            self.recorder = alsa_tools.Recorder(card.pcm, place.layout, period=PERIOD, buffer=BUFFER)
             self.player = place.player(self.sound)
             self.echo = place.echo
 
@@ -115,15 +127,18 @@ class Line:
         """Whether the far end has gone, and its program there with it."""
         return self.place.was_away
 
-    def finish(self, counts, errors):
-        """Adds to the counts, and to the errors that the two applications have seen."""
+    def finish(self, faults, counts, errors):
+        """Adds to the counts, and to the errors: of the two applications, and of sound that does not come back.
+
+        `faults`: how many its card went through meanwhile.
+        """
         status = self.player.wait(ROUND + 60)
         said = self.player.output()
         # Whose far end has gone, ends there with an error; the application at the virtual card may not.
         if (status or "underrun" in said) and (self.played or not self.cut):
             errors.append(f"{self.name}: player: status {status}: {said[-300:]}")
         try:
-            self._count(self._heard(), counts)
+            self._count(self._heard(), faults, counts)
         except AssertionError as error:
             errors.append(f"{self.name}: recorder: {str(error)[-300:]}")
         self.player.forget()
@@ -135,7 +150,7 @@ class Line:
             return self.recorder.recorded()
         return self.recorder.finish()
 
-    def _count(self, heard, counts):
+    def _count(self, heard, faults, counts):
         try:
             found = holes.pieces(self.sound, heard, self.echo)
         except AssertionError as error:
@@ -143,8 +158,13 @@ class Line:
             print(f"{self.name}: {error}", flush=True)
             return
         gaps = holes.holes(found)
+        assert found or self.cut, "nothing is heard"
         end = found[-1].end if found else 0
         frames = end if self.cut else self.sound.frames
+        assert end == frames, f"silent from frame {end} of {frames} on"
+        # A fault may be heard twice: as it comes, and as the next process finds the beat of its card.
+        assert len(gaps) <= 2 * faults, f"{len(gaps)} holes from {faults} faults: {gaps}"
+        assert all(gap.length <= LONGEST for gap in gaps), f"a hole too long: {gaps}"
         counts["frames played"] += frames
         counts["frames lost"] += frames - sum(piece.frames for piece in found)
         counts["holes"] += len(gaps)
@@ -178,6 +198,7 @@ class Soak:
         lines = [line for card in self.cards for line in self._lines(card)]
         begun = time.monotonic()
         last = dict.fromkeys(self.cards, begun)
+        faults = collections.Counter()
         while most > 0 and time.monotonic() < begun + KILLS_END:
             time.sleep(self.random.uniform(0.05, 0.5))
             ripe = [card for card, when in last.items() if time.monotonic() > when + PAUSE]
@@ -186,16 +207,17 @@ class Soak:
                 self.faults[fault] += 1
                 self._faults(card)[fault](card)
                 last[card] = time.monotonic()
+                faults[card.name] += 1
                 most -= 1
         for line in lines:
-            line.finish(self.counts, self.errors)
+            line.finish(faults[line.card], self.counts, self.errors)
 
     def _lines(self, card):
         place = self.cards[card]
         place.was_away = False
         return [
-            Line(f"{card.name}, capture", place, next(self.seeds), card.pcm, played=False),
-            Line(f"{card.name}, playback", place, next(self.seeds), card.pcm, played=True),
+            Line(card, place, next(self.seeds), played=False),
+            Line(card, place, next(self.seeds), played=True),
         ]
 
     def _faults(self, card):
@@ -226,4 +248,6 @@ class Soak:
                 used[f"{card.name}: guard's memory, KiB"] = card.device.resident_kib()
             used[f"{card.name}: bounce slots, bytes"] = card.counter("bounce_used")
         used["devices"] = len(list(CLASS.iterdir()))
+        used["processes"] = sum(name in PROGRAMS for name in map(comm, pathlib.Path("/proc").glob("[0-9]*")))
+        used["files in /run/virtio-loopback"] = len(list(RUN.iterdir()))
         return used

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 """The adapter is not in the way of sound: stopped or killed, nothing is heard of it."""
 
+import os
+import pathlib
+import shutil
 import signal
 import time
 
 import alsa_tools
+import programs
 import pytest
 import sounds
 from programs import wait_until
@@ -63,7 +67,29 @@ def test_the_adapter_is_killed_and_attached_again_while_playing(music, real, sou
         time.sleep(0.1)
         music.start_adapter()
         assert player.running(), "the sound ended before the adapter was back"
+        assert "music: virtio device 25 (sound) is attached" in music.adapter.output()
+        assert "serving again" in music.adapter.output()
     assert music.counter("restarts") == times
+    player.finish()
+    result = recorder.compare(sound)
+    assert result.exact, str(result)
+
+
+def test_the_adapter_is_upgraded_while_playing(music, real, sound):
+    """As a package manager does it: another file takes the program's place, then the program is told to end."""
+    program = pathlib.Path(programs.path_of("virtio-loopback"))
+    old = program.stat().st_ino
+    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
+    player = alsa_tools.Player(music.pcm, sound, period=480, buffer=1920)
+    recorder.wait_for(recorder.frames() + 24000)
+    new = program.with_suffix(".new")
+    shutil.copy2(program, new)
+    new.replace(program)
+    assert music.adapter.stop() == 0, music.adapter.output()
+    music.start_adapter()
+    assert player.running(), "the sound ended before the adapter was back"
+    assert os.stat(f"/proc/{music.adapter.pid}/exe").st_ino == program.stat().st_ino != old
+    assert "serving again" in music.adapter.output()
     player.finish()
     result = recorder.compare(sound)
     assert result.exact, str(result)

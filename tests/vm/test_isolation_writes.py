@@ -18,6 +18,7 @@ from programs import wait_until
 from reach import PAGE, Reach, pin
 from real_card import RealCard
 from sounds import Layout
+from survivors import SupervisedCard
 
 PERIOD, BUFFER = 1024, 4096
 QUEUES, QUEUE_SIZE = 4, 1024
@@ -57,8 +58,8 @@ def reach_of():
     """Gets hold of all that a device process can reach; lets go of it with the test."""
     held = []
 
-    def take(program):
-        held.append(Reach(program))
+    def take(pid):
+        held.append(Reach(pid))
         return held[-1]
 
     yield take
@@ -107,20 +108,32 @@ STAGES = {
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_what_a_device_process_writes_stays_in_its_card(make_card, reach_of, stage):
-    before, now = STAGES[stage]
-    neighbour = Neighbour(make_card)
     card = make_card("music", "--host", "null")
+    attack(make_card, card, reach_of, lambda: card.device.pid, *STAGES[stage])
+
+
+def test_what_one_writes_that_an_adapter_has_started_and_that_holds_a_real_card(make_card, real, reach_of):
+    """It might have inherited files."""
+    host = ("--host", "alsa", "--playback-device", real.device, "--capture-device", real.device)
+    card = make_card("music", *host, kind=SupervisedCard)
+    attack(make_card, card, reach_of, card.device_pid, playing_and_recording, playing_and_recording)
+
+
+def attack(make_card, card, reach_of, device_pid, before, now):
+    """Takes hold of all that a device process has open while `before` goes on, and writes over all of it during
+    `now`, while the card next door plays; None: when the card has gone."""
+    neighbour = Neighbour(make_card)
     canary = Canary()
     scribble = random.Random(2).randbytes(PAGE)
     with before(card):
-        reach = reach_of(card.device)
+        reach = reach_of(device_pid())
         assert all(name.endswith(OWN_FILES) for name, _ in reach.mapped), reach.mapped
         # Every page is in the page table of a process when the kernel takes it away.
         reach.read()
     if now is None:
         card.destroy()
 
-    def attack():
+    def scribble_everywhere():
         canary.settle()
         held = reach.read()
         assert canary.page not in held, "a page of somebody else can be read"
@@ -131,7 +144,7 @@ def test_what_a_device_process_writes_stays_in_its_card(make_card, reach_of, sta
         assert canary.alive(), "a page of somebody else was written"
 
     with now(card) if now else contextlib.nullcontext():
-        neighbour.play(meanwhile=attack)
+        neighbour.play(meanwhile=scribble_everywhere)
     assert canary.alive()
     canary.close()
     if now:
@@ -148,7 +161,7 @@ def test_a_page_that_the_process_has_pinned_is_nobody_elses(make_card, reach_of)
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 256 * PAGE)
     with playing_and_recording(card):
-        reach = reach_of(card.device)
+        reach = reach_of(card.device.pid)
         memory = next(memory for name, memory in reach.mapped if name.endswith(OWN_FILES[0]))
         end = len(memory)
         # The PCM pages are the last part, in a window of twice their number.

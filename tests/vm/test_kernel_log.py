@@ -2,7 +2,7 @@
 """The watch over the kernel log sees what it has to see."""
 
 import pytest
-from kernel_log import KernelLog, is_complaint, say, without_races_of_others
+from kernel_log import KernelLog, is_complaint, say, without_kills_on_request, without_races_of_others
 
 
 @pytest.fixture
@@ -57,3 +57,12 @@ def race(*frames):
 def test_a_race_between_others_is_left_out(lines, kept):
     before, after = (6, "before"), (4, "after")
     assert without_races_of_others([before, *lines, after]) == [before, *kept, after]
+
+
+def test_a_kill_on_request_is_left_out():
+    before, after = (4, "before"), (4, "after")
+    report = [(6, "sysrq: Manual OOM execution"), (4, "kworker/0:1 invoked oom-killer"), (4, "Mem-Info:"),
+              (3, "Out of memory: Killed process 12 (vhost-user-sound)")]
+    assert without_kills_on_request([before, *report, after]) == [before, after]
+    assert without_kills_on_request([before, *report[:-1], after]) == [before, *report[:-1], after]
+    assert without_kills_on_request([before, *report[1:], after]) == [before, *report[1:], after]

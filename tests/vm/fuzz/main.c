@@ -4,7 +4,8 @@
  *
  * --calls is for each thread: with one thread the run is the same every time. Prints what was
  * counted as one line of JSON. The kernel's log is the judge, not this program.
- * --inject: allocations and copies may fail, as set up in debugfs, for these threads alone.
+ * --inject: allocations and copies may fail, as set up in debugfs, for these threads alone. Where the
+ * frame of a signal cannot be copied, the kernel ends the process: then another one goes on.
  */
 #include <fcntl.h>
 #include <getopt.h>
@@ -13,6 +14,8 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,8 +24,9 @@
 static const char *const names[COUNTS] = {
 	"calls", "successes", "created", "attached", "destroyed", "started", "answered", "mapped", "faults", "served",
 };
-static atomic_ullong counts[COUNTS];
+static atomic_ullong *counts; /* of all processes */
 static unsigned long long seed = 1, threads = 4, calls, seconds;
+static time_t end;
 static bool inject;
 
 void count(enum count what)
@@ -83,7 +87,6 @@ static void step(struct fuzzer *fuzzer)
 static void *run(void *argument)
 {
 	struct fuzzer fuzzer = { .random = (seed * 1000003 + (uintptr_t)argument + 1) * 0x9E3779B97F4A7C15ULL };
-	time_t end = time(NULL) + seconds;
 
 	if (inject)
 		inject_failures();
@@ -117,12 +120,10 @@ static void parse(int argc, char **argv)
 	}
 }
 
-int main(int argc, char **argv)
+static int fuzz(void)
 {
 	pthread_t ids[64];
 
-	parse(argc, argv);
-	signal(SIGPIPE, SIG_IGN);
 	guard_install();
 	for (uintptr_t i = 0; i < threads; i++)
 		if (pthread_create(&ids[i], NULL, run, (void *)i))
@@ -131,9 +132,46 @@ int main(int argc, char **argv)
 		pthread_join(ids[i], NULL);
 	objects_close_all();
 	control_destroy_all();
-	printf("{\"seed\": %llu", seed);
+	return 0;
+}
+
+/* The status of a process that fuzzes, as wait() has it. */
+static int fuzz_in_child(void)
+{
+	int status = 0;
+	pid_t child = fork();
+
+	if (!child)
+		_exit(fuzz());
+	if (child < 0 || waitpid(child, &status, 0) != child) {
+		perror("fuzz-control");
+		exit(1);
+	}
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	int status, restarts = -1;
+
+	parse(argc, argv);
+	signal(SIGPIPE, SIG_IGN);
+	counts = mmap(NULL, sizeof(*counts) * COUNTS, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (counts == MAP_FAILED) {
+		perror("fuzz-control");
+		return 1;
+	}
+	end = time(NULL) + seconds;
+	do {
+		restarts++;
+		status = fuzz_in_child();
+		seed += 1000;
+	} while (inject && WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV && time(NULL) < end);
+	printf("{\"restarts\": %d", restarts);
 	for (int i = 0; i < COUNTS; i++)
 		printf(", \"%s\": %llu", names[i], (unsigned long long)counted(i));
 	printf("}\n");
-	return 0;
+	if (WIFSIGNALED(status))
+		fprintf(stderr, "fuzz-control: ended by signal %d\n", WTERMSIG(status));
+	return status ? 1 : 0;
 }
