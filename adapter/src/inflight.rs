@@ -205,9 +205,16 @@ mod tests {
     fn what_a_device_process_has_cut_short_begins_anew() {
         let folder = tempfile::tempdir().unwrap();
         let mut inflight = inflight(folder.path());
-        inflight.choose(made(b"fresh"), false).file.set_len(2).unwrap();
+        inflight
+            .choose(made(b"fresh"), false)
+            .file
+            .set_len(2)
+            .unwrap();
         assert_eq!(contents(inflight.choose(made(b"again"), true)), b"again");
-        assert_eq!(fs::read(folder.path().join("music.inflight")).unwrap(), b"again");
+        assert_eq!(
+            fs::read(folder.path().join("music.inflight")).unwrap(),
+            b"again"
+        );
     }
 
     #[test]
