@@ -15,6 +15,7 @@
 #include <linux/build_bug.h>
 #include <linux/jiffies.h>
 #include <linux/minmax.h>
+#include <linux/mm.h>
 #include <linux/preempt.h>
 #include <linux/sched.h>
 #include <linux/string.h>
@@ -79,6 +80,9 @@ bool vl_answer_ask(struct vl_device *vl, const void *data, size_t size)
 	enum vl_answer answer;
 
 	if (vl->device_id != VIRTIO_ID_SOUND || !in_task())
+		return true;
+	/* Questions are objects of the slab; sound may look like one. */
+	if (vl_pages_eligible(page_to_pfn(virt_to_page(data)), 1))
 		return true;
 	answer = vl_answer_to(data, size);
 	if (answer == VL_ANSWER_TLV && !(current->flags & PF_KTHREAD))

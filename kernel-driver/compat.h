@@ -9,7 +9,6 @@
 #include <linux/eventfd.h>
 #include <linux/freezer.h>
 #include <linux/mm.h>
-#include <linux/pagemap.h>
 #include <linux/timer.h>
 #include <linux/version.h>
 #include <linux/virtio_ids.h>
@@ -41,16 +40,6 @@ static inline void vl_eventfd_signal(struct eventfd_ctx *ctx)
 	eventfd_signal(ctx);
 #else
 	eventfd_signal(ctx, 1);
-#endif
-}
-
-/* Returns 0 where all of the memory is there and can be written. */
-static inline size_t vl_fault_in_writeable(char __user *address, size_t size)
-{
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 16, 0)
-	return fault_in_writeable(address, size);
-#else
-	return fault_in_pages_writeable(address, size) ? size : 0;
 #endif
 }
 

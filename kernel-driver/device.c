@@ -78,19 +78,22 @@ static void vl_device_probe_again(struct vl_device *vl)
 
 /*
  * A signal ends virtio_snd's wait for an answer, and it frees what that is for:
- * so it is probed in a thread of ours, where none comes, and not by who loads it.
+ * so it is probed by a work item of ours, where none comes, and not by who loads
+ * it. Nor is it deferred: all that is deferred would wait for this device's
+ * answers, and be probed while the system goes to sleep.
  * Context: the driver is about to be probed.
  */
 int vl_device_may_probe(struct vl_device *vl)
 {
-	if (vl->device_id != VIRTIO_ID_SOUND || current->flags & PF_KTHREAD ||
-	    READ_ONCE(vl->probing) != current)
+	if (vl->device_id != VIRTIO_ID_SOUND ||
+	    READ_ONCE(vl->probing) != current ||
+	    current_work() == &vl->life_work)
 		return 0;
 	spin_lock(&vl->lock);
 	vl->probe_again = true;
 	spin_unlock(&vl->lock);
 	queue_work(vl_workqueue, &vl->life_work);
-	return -EPROBE_DEFER;
+	return -ENODEV;
 }
 
 /* Nothing more is asked of the adapter, but for STOP. */
@@ -291,7 +294,8 @@ static int vl_device_take_over(struct vl_device *vl, struct vl_control *control)
 	} else {
 		vl->control = control;
 		get_device(&vl->dev);
-		vl->probe_again = vl->config_ready && !vl->vdev.dev.driver;
+		if (vl->config_ready && !vl->vdev.dev.driver)
+			vl->probe_again = true;
 		if (vl->probe_again)
 			queue_work(vl_workqueue, &vl->life_work);
 	}

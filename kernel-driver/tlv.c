@@ -61,7 +61,8 @@ static int vl_tlv_read(struct vl_tlv_read *read)
 	unsigned int tries;
 
 	for (tries = 0; tries < VL_TLV_TRIES; tries++) {
-		if (vl_fault_in_writeable((char __user *)read->tlv, read->size))
+		/* Brings the memory. */
+		if (clear_user(read->tlv, read->size))
 			return -EFAULT;
 		INIT_WORK_ONSTACK(&read->work, vl_tlv_read_work);
 		queue_work(vl_tlv_workqueue, &read->work);

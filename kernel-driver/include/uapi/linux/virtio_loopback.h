@@ -77,7 +77,10 @@
 #define VIRTIO_LOOPBACK_MAX_CONFIG	4096
 #define VIRTIO_LOOPBACK_MAX_BOUNCE	(64 << 20)
 #define VIRTIO_LOOPBACK_MAX_ZERO_COPY	(256 << 20)
-/* Of a sound device: jacks, streams, channel maps, controls; each. */
+/*
+ * Of a sound device: jacks, streams, channel maps, controls; each. And names of
+ * enumerated controls, all of them together: those beyond have one.
+ */
 #define VIRTIO_LOOPBACK_MAX_SOUND_ITEMS	1024
 /* Entries of each queue of a sound device, whose messages have three parts. */
 #define VIRTIO_LOOPBACK_MIN_SOUND_QUEUE	4
