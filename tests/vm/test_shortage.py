@@ -5,7 +5,6 @@ import glob
 import os
 import pathlib
 import re
-import signal
 import time
 
 import alsa_tools
@@ -135,30 +134,6 @@ def test_an_adapter_without_descriptors_tries_on(music, real, sound, descriptors
     told = [line for line in music.adapter.output().splitlines() if "Too many open files" in line]
     assert len(told) == 1, told
     limit(music.adapter, nofile=1024)
-    music.wait_ready()
-    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
-    alsa_tools.play(music.pcm, sound, period=PERIOD, buffer=BUFFER)
-    result = recorder.compare(sound)
-    assert result.exact, str(result)
-
-
-def test_a_device_process_without_memory_is_followed_by_one_that_has_some(music, real, sound):
-    """It cannot map the card's memory and refuses it; the card stays, and who serves it next is served with."""
-    music.adapter.send(signal.SIGSTOP)
-    music.device.kill()
-    music.start_device()
-    # Enough for a thread that speaks with the adapter, not for the card's memory.
-    room = 5 << 19
-    assert int(music.attribute("memory_size")) > room
-    limit(music.device, **{"as": size(music.device) + room})
-    music.adapter.send(signal.SIGCONT)
-    wait_until(lambda: "tries on: " in music.adapter.output(), "a word about it")
-    time.sleep(0.5)
-    log = music.adapter.output()
-    assert log.count("the device process refused SET_MEM_TABLE") == 1, log
-    assert music.folder.exists() and music.adapter.running()
-    music.device.kill()
-    music.start_device()
     music.wait_ready()
     recorder = alsa_tools.Recorder(real.far_end, sound.layout)
     alsa_tools.play(music.pcm, sound, period=PERIOD, buffer=BUFFER)
