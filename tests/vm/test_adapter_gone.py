@@ -5,15 +5,14 @@ import os
 import pathlib
 import shutil
 import signal
-import struct
 import time
 
 import alsa_tools
 import programs
 import pytest
 import sounds
+from liar import SET_MEM_TABLE, Liar, number, reply
 from programs import wait_until
-from refuser import Refuser
 from sounds import Layout
 
 
@@ -138,16 +137,14 @@ def test_a_device_process_that_comes_back_serves_the_card(make_card, tmp_path):
 
 def test_a_device_process_that_refuses_is_followed_by_one_that_does_not(music, real, sound):
     """It may be hostile, or have no memory left; the card stays, and its user is told once."""
-    config = struct.pack("<4I", 0, 2, 0, 0)
     music.device.kill()
     music.socket.unlink()
-    refuser = Refuser(music.socket, config)
-    wait_until(lambda: refuser.refusals > 2, "some tries")
+    device = Liar(music.socket, SET_MEM_TABLE, lambda _: reply(SET_MEM_TABLE, number(1)))
+    wait_until(lambda: device.told > 2, "some tries")
     log = music.adapter.output()
     assert log.count("cannot serve music, and tries on: the device process refused SET_MEM_TABLE") == 1, log
     assert music.folder.exists() and music.adapter.running()
-    refuser.close()
-    music.socket.unlink()
+    device.close()
     music.start_device()
     music.wait_ready()
     recorder = alsa_tools.Recorder(real.far_end, sound.layout)
