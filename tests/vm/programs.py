@@ -34,6 +34,16 @@ def path_of(name):
     return str(FOLDER / name)
 
 
+def pids_of(name):
+    """Of the processes of this name, of which the kernel keeps 15 characters."""
+    found = []
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if (process / "comm").read_text().rstrip("\n") == name[:15]:
+                found.append(int(process.name))
+    return found
+
+
 def wait_until(condition, what, seconds=10.0, pause=0.01):
     """Waits for something that has to come; returns what `condition` returned. Between two looks
     is a pause, which should be longer where a look is long."""

@@ -14,7 +14,7 @@ import holes
 import sounds
 from card import CLASS
 from graph_tools import GraphPlayer, GraphRecorder
-from programs import wait_until
+from programs import pids_of, wait_until
 from real_card import RealCard
 from sounds import Layout
 from survivors import RespawnedCard, ServedCard, SupervisedCard
@@ -27,7 +27,6 @@ LONGEST = 9600  # frames of a hole, twice what ALSA takes for the end of a strea
 KILLS_END = 9  # no kill later in a round, so that what follows the last one is heard
 PAUSE = 1.5  # seconds between two kills of one card: the recorder's buffer, by which an echo is known, is one long
 RUN = pathlib.Path("/run/virtio-loopback")
-PROGRAMS = ("virtio-loopback", "vhost-user-sound"[:15])  # as the kernel has their names
 DEVICE_ENDS = {
     "device process killed": lambda card: card.end_device(signal.SIGKILL),
     "device process aborted": lambda card: card.end_device(signal.SIGABRT),
@@ -43,14 +42,6 @@ FAULTS = {
     ServedCard: {**DEVICE_ENDS, **ADAPTER_ENDS, **BOTH_END},
     RespawnedCard: {**DEVICE_ENDS, **DEVICE_STOPS, **ADAPTER_ENDS},
 }
-
-
-def comm(process):
-    """The name of a process; None where it has ended."""
-    try:
-        return (process / "comm").read_text().rstrip("\n")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
 
 
 class Wire:
@@ -248,6 +239,6 @@ class Soak:
                 used[f"{card.name}: guard's memory, KiB"] = card.device.resident_kib()
             used[f"{card.name}: bounce slots, bytes"] = card.counter("bounce_used")
         used["devices"] = len(list(CLASS.iterdir()))
-        used["processes"] = sum(name in PROGRAMS for name in map(comm, pathlib.Path("/proc").glob("[0-9]*")))
+        used["processes"] = sum(len(pids_of(name)) for name in ("virtio-loopback", "vhost-user-sound"))
         used["files in /run/virtio-loopback"] = len(list(RUN.iterdir()))
         return used

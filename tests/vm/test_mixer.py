@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 """The card's mixer as alsa-lib's programs show and move it, and as the listener hears it."""
 
+import contextlib
+import os
 import pathlib
 import re
 import signal
@@ -155,14 +157,21 @@ def test_a_card_that_udev_comes_too_late_for_leaves_the_volume_of_others_alone(m
     of_udev = pathlib.Path("/run/udev/data", f"c{(control / 'dev').read_text().strip()}")
     wait_until(of_udev.exists, "udev to have seen to the card")
     amixer(music, "cset", "name=Master Playback Volume", "100")
-    programs.run("pkill", "-STOP", "-x", "systemd-udevd")
+    signal_udev(signal.SIGSTOP)
     try:
         (control / "uevent").write_text("add")
         phone.destroy()
     finally:
-        programs.run("pkill", "-CONT", "-x", "systemd-udevd")
+        signal_udev(signal.SIGCONT)
     wait_until(lambda: not of_udev.exists(), "udev to have seen that it has come and gone")
     assert values(music, "Master Playback Volume") == [100, 100]
+
+
+def signal_udev(number):
+    """Not by pkill, which would be read from the host's disk."""
+    for pid in programs.pids_of("systemd-udevd"):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 class Monitor(Program):
