@@ -17,8 +17,8 @@ use crate::stream::{Params, State};
 use crate::transfer::Lane;
 use crate::wire::{self, Direction, PcmInfo, Status};
 
-/// Frames that are moved at once; what else is due follows at the next wake-up. No driver that is served
-/// in time has as many, and one that is not keeps no other stream waiting.
+/// Frames that are moved at once: a stream that has been let wait keeps no other one waiting. Longer
+/// periods are moved in several parts, each in its time.
 const SLICE: u64 = 16_384;
 /// How often a running stream that holds no message looks for one, a quarter of a period within
 /// these bounds: late sound is not made much later, and a wake-up costs some ten microseconds.
@@ -249,14 +249,16 @@ impl Pcm {
 
     /// When the stream has to be served next; `None` where only its driver can tell.
     pub fn deadline(&self, host: &mut dyn Host, now: Nanos) -> Option<Nanos> {
-        if self.state != State::Running {
+        // One that was taken over goes on when its ring is there, which is an order.
+        if self.state != State::Running || self.is_resuming() {
             return host.upkeep(self.id, now);
         }
-        let end = self.lane.front_end(host.cursor(self.id));
-        let next = match end {
+        let cursor = host.cursor(self.id);
+        let next = match self.lane.front_end(cursor) {
             Some(end) => {
                 host.expect(self.id, end);
-                Some(self.next_end(host.when(self.id, end, now), now))
+                let part = end.min(cursor.saturating_add(SLICE));
+                Some(self.next_end(host.when(self.id, part, now), now))
             }
             None => self.next_look(now),
         };

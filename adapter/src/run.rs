@@ -338,9 +338,10 @@ impl Run<'_> {
             }
             ending => Ok(ending),
         });
-        self.served |= event_loop.has_served();
+        let has_served = event_loop.has_served();
+        self.served |= has_served;
+        self.hindered &= ending.is_err() && !has_served;
         self.inflight = session.into_inflight();
-        self.hindered &= ending.is_err();
         match ending? {
             Ending::Destroyed => Ok(self.destroyed()),
             ending => Ok(ending),
@@ -373,8 +374,10 @@ impl Run<'_> {
         take_device(self.options, &control, &offer)?;
         self.has_device = true;
         self.served |= existing.is_some_and(|device| device.driver_bound);
-        let text = format!("{name}: virtio device {device} is attached");
-        self.news.add(Level::Info, text);
+        if !self.hindered {
+            let text = format!("{name}: virtio device {device} is attached");
+            self.news.add(Level::Info, text);
+        }
         let inflight = std::mem::replace(&mut self.inflight, Inflight::of(name));
         Ok(Some(Session::new(control, backend, &offer, inflight)))
     }

@@ -30,6 +30,9 @@ const WRITTEN: u64 = 1 << 32;
 /// need be: a ring may come late where hosts take their time.
 pub const PATIENCE: Nanos = 500_000_000;
 
+/// Streams begin to wait at the next wake-up: getting hosts ready may take longer than that.
+const FROM_NOW_ON: Nanos = Nanos::MAX;
+
 impl Card {
     /// Words that the card needs in an [`Area`].
     pub fn words(&self) -> usize {
@@ -102,7 +105,7 @@ impl Card {
         if taken {
             self.restarts = area.load(at + RESTARTS).saturating_add(1);
             area.store(at + RESTARTS, self.restarts);
-            self.restored = Some(now);
+            self.restored = Some(FROM_NOW_ON);
             self.report(Report::TakenOver(self.restarts));
         } else {
             self.write_all(&area, now);
@@ -113,9 +116,13 @@ impl Card {
     /// Lets the streams that were taken over go on whose messages have been taken again. Returns
     /// whether requests are to wait for others.
     pub(super) fn resume_streams(&mut self, memory: &GuestMemoryMmap, now: Nanos) -> bool {
-        let Some(since) = self.restored else {
+        let Some(mut since) = self.restored else {
             return false;
         };
+        if since == FROM_NOW_ON {
+            since = now;
+            self.restored = Some(now);
+        }
         self.take_messages(memory);
         let late = now >= since.saturating_add(PATIENCE);
         let mut waiting = false;

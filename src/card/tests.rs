@@ -696,6 +696,30 @@ fn a_stopped_ring_tells_where_to_go_on_and_takes_its_messages_again() {
 }
 
 #[test]
+fn a_long_period_is_moved_in_parts_and_is_through_in_time() {
+    const BYTES: u32 = 40_000;
+    let mut bench = Bench::new();
+    let format = u32::from_le_bytes([1, 5, 7, 0]);
+    let params = [0x101, 0, 2 * BYTES, BYTES, 0, format];
+    assert_eq!(bench.request(&params), OK);
+    assert_eq!(bench.request(&[0x102, 0]), OK);
+    let (xfer, data, status) = (bench.buffer(4), bench.buffer(40_000), bench.buffer(8));
+    bench.write(xfer, &0u32.to_le_bytes());
+    bench.write(data, &[7; BYTES as usize]);
+    let chain = [(xfer, 4, false), (data, BYTES, false), (status, 8, true)];
+    let head = bench.add(QUEUE_TX, &chain);
+    assert_eq!(bench.request(&[0x104, 0]), OK);
+    // 16384 frames, then 20000, at 48 a millisecond.
+    assert_eq!(bench.deadline(), Some(342));
+    bench.at(342);
+    assert_eq!(bench.played().len(), 2 * 16_384);
+    assert_eq!(bench.deadline(), Some(417));
+    bench.at(417);
+    assert_eq!(bench.used(QUEUE_TX), [(head, 8)]);
+    assert_eq!(bench.played(), [7; BYTES as usize]);
+}
+
+#[test]
 fn rings_that_are_being_taken_away_are_left_alone() {
     let mut bench = Bench::new();
     bench.prepare(0);

@@ -186,8 +186,8 @@ class Soak:
 
     def round(self, most):
         """Plays and records one sound on each card; at most so many faults happen meanwhile."""
-        lines = [line for card in self.cards for line in self._lines(card)]
         begun = time.monotonic()
+        lines = [line for card in self.cards for line in self._lines(card)]
         last = dict.fromkeys(self.cards, begun)
         faults = collections.Counter()
         while most > 0 and time.monotonic() < begun + KILLS_END:

@@ -80,9 +80,14 @@ impl RunError {
         self.backend().is_some_and(BackendError::is_closed)
     }
 
-    /// Whether the device process does not do as it was asked.
+    /// Whether the device process does not do as it is asked, or offers too little.
     pub(super) fn is_refusal(&self) -> bool {
-        self.backend().is_some_and(BackendError::is_refusal)
+        use SessionError::{Legacy, NoConfig, TooFewQueues};
+        let little = matches!(
+            self,
+            Self::Session(Legacy | NoConfig { .. } | TooFewQueues { .. })
+        );
+        little || self.backend().is_some_and(BackendError::is_refusal)
     }
 
     fn backend(&self) -> Option<&BackendError> {

@@ -55,21 +55,32 @@ pub fn probe(device: &Arc<str>, stream: &Stream) -> Result<PcmInfo, HostError> {
     let pcm = open(device, stream.direction)?;
     let hw = mapped(&pcm, device)?;
     let single = single(&hw, stream).map_err(failure(device, "channels"))?;
-    // Channels change fastest; format and rate are set once for all of them, and what lies between
-    // the least and the most channels is asked for only where there is a hole at all: the restart of
-    // this process waits for the answer, and each question is a call.
-    let mut all = single.channels.clone();
-    let holes = all.any(|channels| hw.test_channels(channels.into()).is_err());
+    // Channels change fastest; format and rate are set once for all of them. What lies between the
+    // least and the most channels is asked for only where one of those does not work, or where there
+    // is a hole at all: the restart of this process waits for the answers, and each is a call.
+    let all = single.channels.clone();
+    let mut numbers = all.clone();
+    let holes = numbers.any(|channels| hw.test_channels(channels.into()).is_err());
+    let ask = |format, rate| {
+        let hw = narrowed(&hw, format, rate)?;
+        let least = hw.get_channels_min().ok()?.max((*all.start()).into());
+        let most = hw.get_channels_max().ok()?.min((*all.end()).into());
+        let ends = [least, most];
+        let whole = !holes && ends.iter().all(|&ends| hw.test_channels(ends).is_ok());
+        Some((hw, whole.then_some(least..=most)))
+    };
     let mut known = None;
     let offer = single.that_works(|format, rate, channels| {
-        let (_, narrowed) = match known.take() {
+        let (_, answer) = match known.take() {
             Some(same @ (of, _)) if of == (format, rate) => known.insert(same),
-            _ => known.insert(((format, rate), narrowed(&hw, format, rate))),
+            _ => known.insert(((format, rate), ask(format, rate))),
         };
-        let narrowed = narrowed.as_ref();
-        narrowed.is_some_and(|hw| {
-            has_channels(hw, channels) && (!holes || hw.test_channels(channels.into()).is_ok())
-        })
+        let channels = u32::from(channels);
+        match answer {
+            Some((_, Some(whole))) => whole.contains(&channels),
+            Some((hw, None)) => hw.test_channels(channels).is_ok(),
+            None => false,
+        }
     });
     if offer.is_empty() {
         let nothing = alsa::Error::unsupported("snd_pcm_hw_params_any");
@@ -131,13 +142,6 @@ fn wanted<T: PartialEq + Copy>(all: Vec<T>, asked: &[T]) -> Vec<T> {
         .filter(|one| asked.contains(one))
         .collect();
     if both.is_empty() { all } else { both }
-}
-
-/// Whether so many channels are among those that are left.
-fn has_channels(hw: &HwParams<'_>, channels: u8) -> bool {
-    let channels = u32::from(channels);
-    hw.get_channels_min().is_ok_and(|least| least <= channels)
-        && hw.get_channels_max().is_ok_and(|most| channels <= most)
 }
 
 /// What is left with this format and this rate.
