@@ -23,6 +23,7 @@ import pytest
 from device import Backend, Control, Memory, Served, sysfs, wait_until
 from neighbour import Neighbour
 from network import answer, interface, set_up
+from programs import bind_virtio_snd
 
 SOUND = 25
 CONTROLQ, EVENTQ, RXQ = 0, 1, 3
@@ -548,14 +549,10 @@ def test_who_binds_the_driver_does_not_wait_for_its_answers():
     with Control() as control:
         backend = scale_device(control)
         card = wait_for_card()
-        driver = pathlib.Path("/sys/bus/virtio/drivers/virtio_snd")
         (virtio,) = pathlib.Path(device.SYSFS, "wire").glob("virtio*")
-        (driver / "unbind").write_text(virtio.name)
+        pathlib.Path("/sys/bus/virtio/drivers/virtio_snd/unbind").write_text(virtio.name)
         assert not card.exists()
-        bind = os.open(driver / "bind", os.O_WRONLY)
-        with pytest.raises(OSError, match="No such device"):
-            os.write(bind, virtio.name.encode())
-        os.close(bind)
+        bind_virtio_snd(virtio.name)
         assert read_scale(wait_for_card()) == SCALE
         destroy("wire")
         backend.stop()

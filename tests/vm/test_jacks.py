@@ -139,7 +139,7 @@ def test_a_driver_that_comes_anew_finds_the_jacks_as_they_are(jacks):
     plugger = Program("sh", "-c", 'while [ -e "$0" ]; do "$@" plugged; "$@" unplugged; done', going_on, *words)
     for _ in range(8):
         (driver / "unbind").write_text(name)
-        (driver / "bind").write_text(name)
+        programs.bind_virtio_snd(name)
         jacks.wait_ready()
     going_on.unlink()
     plugger.wait()
