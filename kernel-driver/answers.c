@@ -46,7 +46,7 @@ struct vl_snd_ctl_info {
 static_assert(sizeof(struct vl_snd_ctl_info) == 96);
 
 #define VL_SND_ENUMERATED	3
-/* The most values of a control, by its type: what struct snd_ctl_elem_value holds. */
+/* The most values of a control, by its type: see struct snd_ctl_elem_value. */
 static const u32 vl_most_values[] = {
 	128,	/* BOOLEAN */
 	128,	/* INTEGER */

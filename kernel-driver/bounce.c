@@ -79,6 +79,15 @@ static void vl_pages_drop(void *data, size_t size)
 		put_page(pfn_to_page(pfn + count));
 }
 
+/* The driver gets back what the device has written. */
+static void vl_buffer_fill(struct vl_device *vl, void *data,
+			   const void *memory, size_t size,
+			   enum vl_answer answer, unsigned long until)
+{
+	vl_answer_copy(answer, data, memory, size, until);
+	atomic64_add(size, &vl->counters.bounced_bytes);
+}
+
 /* Until when an answer of which virtio_snd may tire is heard. */
 static unsigned long vl_buffer_until(void)
 {
@@ -265,12 +274,11 @@ static void vl_small_unmap(struct vl_device *vl, struct vl_small *small,
 
 	spin_lock_irqsave(&bounce->lock, flags);
 	if (small->data) {	/* not gone with the queues */
-		if (contents) {
-			vl_answer_copy(small->answer, small->data,
+		if (contents)
+			vl_buffer_fill(vl, small->data,
 				       vl_slot_memory(bounce, addr),
-				       small->size, small->until);
-			atomic64_add(small->size, &vl->counters.bounced_bytes);
-		}
+				       small->size, small->answer,
+				       small->until);
 		if (small->kept)
 			vl_pages_drop(small->data, small->size);
 		small->data = NULL;
@@ -342,12 +350,10 @@ void vl_bounce_unmap(struct vl_device *vl, dma_addr_t addr,
 	if (!slot)	/* gone with the queues, see release_all */
 		return;
 
-	if (contents) {
-		vl_answer_copy(slot->answer, slot->data,
+	if (contents)
+		vl_buffer_fill(vl, slot->data,
 			       vl_slot_memory(bounce, slot->addr), slot->size,
-			       slot->until);
-		atomic64_add(slot->size, &vl->counters.bounced_bytes);
-	}
+			       slot->answer, slot->until);
 	vl_slot_free(bounce, slot);
 }
 

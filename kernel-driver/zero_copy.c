@@ -66,8 +66,8 @@ static struct vl_range *vl_range_find(struct vl_zero_copy *zc,
  */
 static bool vl_page_eligible(struct page *page)
 {
-	return page_count(page) && !PageSlab(page) && !PageCompound(page) && !PageReserved(page) &&
-	       !page->mapping;
+	return page_count(page) && !PageSlab(page) && !PageCompound(page) &&
+	       !PageReserved(page) && !page->mapping;
 }
 
 bool vl_pages_eligible(unsigned long pfn, unsigned long count)

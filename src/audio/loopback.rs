@@ -50,14 +50,11 @@ impl Loopback {
         }
     }
 
-    /// The longest run of free bytes behind the newest frame, in whole frames.
-    fn free(&mut self, frame_bytes: usize, frames: u64) -> &mut [u8] {
+    /// The longest run of free bytes behind the newest frame, up to `wanted`; whole frames if that is.
+    fn free(&mut self, wanted: usize) -> &mut [u8] {
         let size = self.ring.len();
         let end = (self.start + self.length) % size;
         let run = (size - end).min(size - self.length);
-        let wanted = usize::try_from(frames)
-            .unwrap_or(usize::MAX)
-            .saturating_mul(frame_bytes);
         self.ring
             .get_mut(end..end + run.min(wanted))
             .unwrap_or(&mut [])
@@ -148,7 +145,7 @@ impl Medium for Loopback {
             let lacking = wanted.saturating_sub(size - self.length);
             self.start = (self.start + lacking) % size;
             self.length -= lacking;
-            let free = self.free(frame_bytes, left);
+            let free = self.free(wanted);
             let taken = free.len();
             fill(free);
             self.length += taken;

@@ -39,6 +39,18 @@ fn replace(card: &mut Card, device: &mut Device, by: Signal, kept: &mut Option<K
     card.reattach_keeping(device.connect(), kept);
 }
 
+/// Plays; returns all periods when ten of them have been played.
+fn play_ten(card: &mut Card, samples: &[u8]) -> Vec<u16> {
+    card.prepare(0, &SMALL);
+    let heads = card.queue_periods(0, samples, PERIOD);
+    card.kick(TX);
+    card.must(START, 0);
+    for &head in &heads[..10] {
+        card.completion(TX).expect_played(head);
+    }
+    heads
+}
+
 /// What was written, whatever the header says: who dies does not bring it up to date.
 fn read(folder: &TempDir, name: &str) -> Vec<u8> {
     let mut bytes = std::fs::read(folder.path().join(name)).unwrap();
@@ -52,13 +64,7 @@ fn a_stream_plays_on_and_nothing_is_played_twice() {
         let (mut device, mut kept) = (player(&folder), None);
         let mut card = attach(&device, &mut kept);
         let samples = noise(PERIOD * PERIODS, 21);
-        card.prepare(0, &SMALL);
-        let heads = card.queue_periods(0, &samples, PERIOD);
-        card.kick(TX);
-        card.must(START, 0);
-        for &head in &heads[..10] {
-            card.completion(TX).expect_played(head);
-        }
+        let heads = play_ten(&mut card, &samples);
         let new = player(&folder);
         replace(&mut card, &mut device, signal, &mut kept, new);
         for &head in &heads[10..] {
@@ -82,13 +88,7 @@ fn a_stream_plays_on_when_its_queue_comes_late() {
     let (mut device, mut kept) = (player(&folder), None);
     let mut card = attach(&device, &mut kept);
     let samples = noise(PERIOD * PERIODS, 23);
-    card.prepare(0, &SMALL);
-    let heads = card.queue_periods(0, &samples, PERIOD);
-    card.kick(TX);
-    card.must(START, 0);
-    for &head in &heads[..10] {
-        card.completion(TX).expect_played(head);
-    }
+    let heads = play_ten(&mut card, &samples);
     device.end_by(SIGKILL);
     card.detach();
     device = player(&folder);

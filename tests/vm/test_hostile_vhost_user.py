@@ -68,7 +68,6 @@ def test_a_lie(make_card, lie):
     else:
         # One that does not answer has five seconds.
         wait_until(lambda: re.search(says, card.adapter.output()) or not card.adapter.running(), says)
-    print(lie, card.adapter.status, card.state(), card.adapter.output())
     device.close()
     card.adapter.kill()
     said = card.adapter.output()
