@@ -296,6 +296,11 @@ def rust_steps():
         yield Step(f"rust: clippy, features {name}",
                    [[CARGO, "clippy", "--locked", "--workspace", "--all-targets", *arguments, "--", "-D", "warnings"]],
                    **cargo)
+    # As cargo-fuzz builds them, which takes a nightly compiler's sanitizers besides.
+    yield Step("rust: clippy, fuzz targets",
+               [[CARGO, "clippy", "--locked", "--manifest-path", "fuzz/Cargo.toml", "--target-dir", "target/fuzz",
+                 "--", "-D", "warnings"]],
+               environment={"RUSTFLAGS": "--cfg fuzzing"}, **cargo)
     yield Step("rust: doc", [[CARGO, "doc", "--locked", "--workspace", "--no-deps", "--all-features"]],
                environment={"RUSTDOCFLAGS": "-D warnings"}, **cargo)
     yield Step("rust: unit and socket tests",
