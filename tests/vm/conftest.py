@@ -19,6 +19,7 @@ import subprocess
 import programs
 import pytest
 from card import CLASS, Card
+from fuzz.reports import leaks
 from kernel_log import KernelLog
 from machine import load_module, prepare
 from programs import wait_until
@@ -56,10 +57,13 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session", autouse=True)
 def machine():
-    """The guest, ready for the tests."""
+    """The guest, ready for the tests; at the end, no memory of its kernel's is lost."""
     if os.getuid() or not os.environ.get("VIRTIO_LOOPBACK_MODULE"):
         pytest.exit("these tests run as root in a virtual machine: use tests/harness/vm-tests", 2)
     prepare()
+    yield
+    found = leaks()
+    assert not found, f"memory that nothing refers to:\n{found}"
 
 
 def alarm(number, frame):

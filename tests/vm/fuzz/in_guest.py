@@ -8,11 +8,9 @@ import json
 import pathlib
 import subprocess
 import sys
-import time
 
-from reports import ours, reports
+from reports import DEBUG, leaks, ours, reports
 
-DEBUG = pathlib.Path("/sys/kernel/debug")
 # Seconds, the longest there are: on a busy host a guest's CPU may stand still, and kmemleak scan for long.
 STALL_SECONDS = "300"
 # Seconds that a process lasts at least, on the average, before an injected failure ends it.
@@ -30,17 +28,6 @@ def inject():
     for fault in ("failslab", "fail_page_alloc"):
         (DEBUG / fault / "ignore-gfp-wait").write_text("N")
     (DEBUG / "fail_page_alloc/min-order").write_text("0")
-
-
-def leaks():
-    """What kmemleak finds, asked twice: it is sure of nothing that is new."""
-    file = DEBUG / "kmemleak"
-    if not file.exists():
-        return ""
-    for _ in range(2):
-        time.sleep(6)
-        file.write_text("scan")
-    return file.read_text()
 
 
 def fuzz(program, seconds, seed, options):

@@ -2,8 +2,11 @@
 """The reports in the log of a kernel that watches itself, and which of them are of our driver."""
 
 import itertools
+import pathlib
 import re
+import time
 
+DEBUG = pathlib.Path("/sys/kernel/debug")
 # A report starts with one of these.
 REPORT = re.compile(
     r"\bBUG\b|\bWARNING:|Oops|\blockdep\b|INFO: (task|possible|trying|rcu)|soft lockup|hard LOCKUP|"
@@ -25,6 +28,17 @@ def reports(log):
             text = lines[number : number + 60]
             end = next((i for i, later in enumerate(text) if i and RULER.search(later)), len(text))
             yield "\n".join(text[:end])
+
+
+def leaks():
+    """What kmemleak finds, where the kernel has it; asked twice, as it is sure of nothing that is new."""
+    file = DEBUG / "kmemleak"
+    if not file.exists():
+        return ""
+    for _ in range(2):
+        time.sleep(6)
+        file.write_text("scan")
+    return file.read_text()
 
 
 def ours(report):
