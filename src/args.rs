@@ -15,38 +15,39 @@ use crate::sandbox::Part;
 use pipewire::PipeWireOptions;
 
 const EXAMPLES: &str = "\
-Examples:
+Examples, with a folder for the card's sockets and nothing else (mkdir /run/music):
   Play to the first sound card and capture from it:
-    vhost-user-sound --socket-path /run/music.sock --host alsa \\
+    vhost-user-sound --socket-path /run/music/device.sock --host alsa \\
         --playback-device hw:0,0 --capture-device hw:0,0
 
   Record what is played, and play a recording as microphone:
-    vhost-user-sound --socket-path /run/test.sock --host file \\
+    vhost-user-sound --socket-path /run/test/device.sock --host file \\
         --playback-file out.wav --capture-file in.wav
 
   What is played is captured:
-    vhost-user-sound --socket-path /run/loop.sock --host loop
+    vhost-user-sound --socket-path /run/loop/device.sock --host loop
 
   Two PCM devices, each on a sound card of its own:
-    vhost-user-sound --socket-path /run/two.sock --host alsa \\
+    vhost-user-sound --socket-path /run/two/device.sock --host alsa \\
         --playback-device hw:0,0 --playback-device hw:1,0
 
   Play into a GStreamer pipeline:
-    vhost-user-sound --socket-path /run/music.sock --host gstreamer \\
+    vhost-user-sound --socket-path /run/music/device.sock --host gstreamer \\
         --playback-pipeline 'audioconvert ! autoaudiosink'
 
   A card whose sound goes through PipeWire, as navigation:
-    vhost-user-sound --socket-path /run/navi.sock --host pipewire --role Navigation
+    vhost-user-sound --socket-path $XDG_RUNTIME_DIR/navi/device.sock \\
+        --host pipewire --role Navigation
 
   A card from a file; how it would look:
-    vhost-user-sound --socket-path /run/studio.sock --card studio.toml
+    vhost-user-sound --socket-path /run/studio/device.sock --card studio.toml
     vhost-user-sound --check --card studio.toml
 
   A running device that takes commands; what a user says to it:
-    vhost-user-sound --socket-path /run/music.sock --card studio.toml \\
-        --command-socket /run/music.commands
-    vhost-user-sound tell /run/music.commands jack headphone unplugged
-    vhost-user-sound tell /run/music.commands status
+    vhost-user-sound --socket-path /run/music/device.sock --card studio.toml \\
+        --command-socket /run/music/commands
+    vhost-user-sound tell /run/music/commands jack headphone unplugged
+    vhost-user-sound tell /run/music/commands status
 
 Log: warnings and errors by default; -v for streams, -vv for everything, or RUST_LOG.";
 

@@ -4,8 +4,8 @@
 //! process there is (virtio 1.3, section 5.4). `/dev/hwrng` reads what /dev/urandom gives it here.
 //!
 //! ```text
-//! cargo run -p virtio-loopback --example vhost-user-rng -- /run/rng.sock
-//! virtio-loopback run --name rng --device rng --socket /run/rng.sock
+//! cargo run -p virtio-loopback --example vhost-user-rng -- /run/rng/device.sock
+//! virtio-loopback run --name rng --device rng --socket /run/rng/device.sock
 //! ```
 
 use std::error::Error;

@@ -26,10 +26,10 @@ Examples:
   A card \"music\" whose device process is started and ended with this program:
     virtio-loopback run --name music -- vhost-user-sound --host null
   The same with a device process that listens on a socket:
-    virtio-loopback run --name music --socket /run/music.sock
+    virtio-loopback run --name music --socket /run/music/device.sock
   One that is started, and has a guard, which replaces it quicker than a program starts:
-    virtio-loopback run --name music --socket /run/music.sock -- \\
-        vhost-user-sound --socket-path /run/music.sock --respawn --host null
+    virtio-loopback run --name music --socket /run/music/device.sock -- \\
+        vhost-user-sound --socket-path /run/music/device.sock --respawn --host null
   What is wrong, and how to mend it:
     virtio-loopback doctor
   See what exists, watch it, and remove it:
@@ -47,7 +47,7 @@ Environment:
   RUST_LOG  what is logged to standard error: error, warn, info (default), debug
   NO_COLOR  no colours on terminals
 
-With --json, every command says what it has to say, errors too, as JSON objects.";
+With --json, every command that has it says what it has to say, errors too, as JSON objects.";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -116,8 +116,8 @@ virtio-loopback run --name NAME [OPTIONS] --socket PATH
        virtio-loopback run --name NAME [OPTIONS] -- COMMAND [ARGUMENT]...
        virtio-loopback run --name NAME [OPTIONS] --socket PATH -- COMMAND [ARGUMENT]...")]
 pub struct RunArgs {
-    /// Name of the kernel device, and id of its ALSA card: at most 15 of A-Z a-z 0-9 _ - (31 for
-    /// other devices than sound)
+    /// Name of the kernel device: at most 31 of A-Z a-z 0-9 _ -; its first 15 are the id of its
+    /// ALSA card
     #[arg(long)]
     name: DeviceName,
 
