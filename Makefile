@@ -73,7 +73,7 @@ test-debug-kernels: ## the VM tests in kernels built to watch themselves, and th
 	@$(HARNESS)/setup test
 	@$(HARNESS)/checks debug $(if $(ONLY),--only "$(ONLY)")
 
-test-kernels: ## the core tests in virtual machines with kernels 6.1, 6.12 with PREEMPT_RT, and 7.2
+test-kernels: ## the core tests in virtual machines with kernels 6.1 and 7.2, and all of them on 6.12 with PREEMPT_RT
 	@$(HARNESS)/setup test
 	@$(HARNESS)/checks kernels $(if $(ONLY),--only "$(ONLY)")
 

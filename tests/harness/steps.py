@@ -29,6 +29,8 @@ MAIN_KERNEL = "6.12"  # `make test` boots this one
 TEST_KERNELS = ["6.1", "6.12-rt", "7.2"]  # `make test-kernels` boots these
 VM_SECONDS = 4200
 DEBUG_VM_SECONDS = 6 * 3600
+TWO_CPUS = ["--vm=--cpus", "--vm=2"]
+QUICKENED = ["--vm=--quicken", "--vm=15", "--vm=--memory", "--vm=4G"]  # for a kernel that watches itself
 FUZZER = "build the fuzzer of the control file"
 JUDGES = "get the kernel's own tests of sound cards"
 STRANGER = "get a device of rust-vmm"
@@ -128,15 +130,14 @@ def modules(kernel):
 
 
 def build_steps():
-    whole = ("all", "debug")
-    every = (*whole, "kernels")
+    every = ("all", "debug", "kernels")
     yield Step("build the programs", [[CARGO, "build", "--release", "--locked", "--workspace"]],
                alone="cargo release", kinds=every)
     yield Step(f"build the driver for {MAIN_KERNEL}", modules(MAIN_KERNEL), kinds=("all",))
     yield Step(FUZZER, [[str(HARNESS / "build-fuzzer")]], kinds=every)
-    yield Step(JUDGES, [[str(HARNESS / "kernels"), "selftests", "6.12"]], kinds=whole)
-    yield Step(STRANGER, [[str(HARNESS / "get-tool"), *RUST_VMM]], kinds=whole)
-    yield Step(SOUND_SERVERS, [[str(HARNESS / "sound-servers"), "0.5", "0.4"]], kinds=whole)
+    yield Step(JUDGES, [[str(HARNESS / "kernels"), "selftests", "6.12"]], kinds=every)
+    yield Step(STRANGER, [[str(HARNESS / "get-tool"), *RUST_VMM]], kinds=every)
+    yield Step(SOUND_SERVERS, [[str(HARNESS / "sound-servers"), "0.5", "0.4"]], kinds=every)
 
 
 def virtual_machine_step(kernel, selection, kinds, *needs, seconds=VM_SECONDS, options=()):
@@ -153,12 +154,23 @@ def virtual_machine_step(kernel, selection, kinds, *needs, seconds=VM_SECONDS, o
 
 def overload_step():
     """Two CPUs, both overloaded, or one of them taken away: that shows only there."""
-    names = ("overload", "many_overloaded", "hotplug")
-    files = [str(REPOSITORY / "tests" / "vm" / f"test_{name}.py") for name in names]
-    options = ["--report", str(BUILD / "overload"), "--vm=--cpus", "--vm=2"]
-    step = virtual_machine_step(MAIN_KERNEL, [*files, "-s"], ("all",), options=options)  # -s: for the table
+    options = ["--report", str(BUILD / "overload"), *TWO_CPUS]
+    selection = [*vm_test_files("overload", "many_overloaded", "hotplug"), "-s"]  # -s: for the table
+    step = virtual_machine_step(MAIN_KERNEL, selection, ("all",), options=options)
     return dataclasses.replace(step, name="cards on overloaded CPUs",
                                closing=rf"{PYTEST_CLOSING}|(navigation|music) +(yes|no) +\d|^priority +card|\d cards, ")
+
+
+def two_cpus_step(kernel, kinds, seconds=VM_SECONDS, options=()):
+    """What takes two CPUs, and what two of them may do at once."""
+    options = [*options, "--report", str(BUILD / f"vm-{kernel}-two-cpus"), *TWO_CPUS]
+    files = vm_test_files("hotplug", "driver_*", "hostile_*")
+    step = virtual_machine_step(kernel, files, kinds, seconds=seconds, options=options)
+    return dataclasses.replace(step, name=f"{step.name}, two CPUs")
+
+
+def vm_test_files(*names):
+    return [str(file) for name in names for file in sorted((REPOSITORY / "tests" / "vm").glob(f"test_{name}.py"))]
 
 
 def fuzz_step():
@@ -215,7 +227,12 @@ def kernel_test_steps():
         yield Step(f"fetch kernel {kernel}", [[str(HARNESS / "kernels"), "sound", kernel]], kinds=("kernels",))
         yield Step(f"build the driver for {kernel}", modules(kernel),
                    needs=[f"fetch kernel {kernel}"], kinds=("kernels",))
-        yield virtual_machine_step(kernel, ["-m", "core"], ("kernels",))
+        if kernel.endswith("-rt"):
+            # All tests: where interrupts are threads and spin locks sleep, much is otherwise.
+            yield virtual_machine_step(kernel, [], ("kernels",), JUDGES, STRANGER, SOUND_SERVERS)
+            yield two_cpus_step(kernel, ("kernels",))
+        else:
+            yield virtual_machine_step(kernel, ["-m", "core"], ("kernels",))
 
 
 def debug_kernel_steps():
@@ -227,7 +244,8 @@ def debug_kernel_steps():
         yield Step(built, [[str(HARNESS / "build-kernel"), kernel]], kinds=debug, alone="build kernel")
         yield Step(f"build the driver for {kernel}", modules(kernel), needs=[built], kinds=debug)
         yield virtual_machine_step(kernel, [], debug, JUDGES, STRANGER, SOUND_SERVERS, seconds=DEBUG_VM_SECONDS,
-                                   options=["--vm=--quicken", "--vm=15", "--vm=--memory", "--vm=4G"])
+                                   options=QUICKENED)
+        yield two_cpus_step(kernel, debug, seconds=DEBUG_VM_SECONDS, options=QUICKENED)
         fuzz = [str(HARNESS / "fuzz"), kernel, str(FUZZ_SECONDS)]
         runs = [[*fuzz, "1"], [*fuzz, "2", "--inject"]] if kernel == "6.12-debug" else [[*fuzz, "1"]]
         yield Step(f"fuzz the control file, kernel {kernel}", runs, needs=[built], kinds=debug, live="vm",

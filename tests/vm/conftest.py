@@ -11,6 +11,7 @@ logs a complaint meanwhile, if it leaves a loopback device behind, or if it take
 """
 
 import os
+import pathlib
 import platform
 import re
 import signal
@@ -57,11 +58,14 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session", autouse=True)
 def machine():
-    """The guest, ready for the tests; at the end, no memory of its kernel's is lost."""
+    """The guest, ready for the tests; at the end, what its kernel has watched all the time."""
     if os.getuid() or not os.environ.get("VIRTIO_LOOPBACK_MODULE"):
         pytest.exit("these tests run as root in a virtual machine: use tests/harness/vm-tests", 2)
     prepare()
     yield
+    # lockdep is silent after its first report.
+    locks = pathlib.Path("/proc/lockdep_stats")
+    assert not locks.exists() or re.search(r"debug_locks:\s+1\b", locks.read_text()), "lockdep has given up"
     found = leaks()
     assert not found, f"memory that nothing refers to:\n{found}"
 
@@ -73,12 +77,12 @@ def alarm(number, frame):
 @pytest.fixture(autouse=True)
 def watch(machine, request):
     """What every test has to keep to; see the top of this file."""
+    log = KernelLog()
     load_module()
     marker = request.node.get_closest_marker("time_limit")
     signal.signal(signal.SIGALRM, alarm)
     signal.alarm(marker.args[0] if marker else TIME_LIMIT)
     before = devices()
-    log = KernelLog()
     yield
     signal.alarm(0)
     programs.Program.kill_all()
