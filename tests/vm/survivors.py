@@ -49,6 +49,15 @@ class SupervisedCard(ReplacedDevice, Card):
         """None between two of them."""
         return child_of(self.adapter.pid)
 
+    def end_adapter(self, number):
+        """The device process ends with its adapter."""
+        device = self.device_pid()
+        self.adapter.send(number)
+        self.adapter.wait()
+        wait_until(lambda: not os.path.exists(f"/proc/{device}"), "the device process to end")
+        self.adapter.forget()
+        self.start_adapter()
+
     def end_both(self, between=lambda: None):
         """`between`: what happens while there is neither."""
         device = self.device_pid()

@@ -164,10 +164,18 @@ def test_it_dies_while_capturing(supervised, real, sound, number):
     check_captured(sound, recorder.finish())
 
 
-def test_both_die_at_once(supervised, real, sound):
+END_BOTH = {
+    "both are killed": lambda card: card.end_both(),
+    "the adapter is killed": lambda card: card.end_adapter(signal.SIGKILL),
+    "the adapter is ended": lambda card: card.end_adapter(signal.SIGTERM),
+}
+
+
+@pytest.mark.parametrize("end_both", END_BOTH.values(), ids=END_BOTH)
+def test_both_die_at_once(supervised, real, sound, end_both):
     """The next adapter finds what was in flight by its name."""
     recorder, player = play_for_a_second(supervised, real, sound)
-    supervised.end_both()
+    end_both(supervised)
     player.finish()
     found = holes.pieces(sound, recorder.finish(), recorder.buffer)
     assert found[0].start == 0 and found[-1].end == sound.frames, found
