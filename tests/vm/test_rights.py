@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 """Who may open the control file, make devices, take them over and destroy them, and how many."""
 
+import ctypes
 import errno
 import grp
 import os
 import pathlib
+import re
 import stat
 import struct
 import subprocess
@@ -15,6 +17,7 @@ import programs
 import pytest
 from device import RNG, Control, sysfs, wait_until
 
+CLONE_NEWUSER, PR_SET_DUMPABLE = 0x10000000, 4
 ALICE, BOB = 4321, 4322
 GROUP = "virtio-loopback"
 GROUP_ID = 777
@@ -60,8 +63,8 @@ def as_user(uid, *groups):
     return ["setpriv", f"--reuid={uid}", f"--regid={uid}", f"--groups={more}" if more else "--clear-groups"]
 
 
-def errno_of(uid, action, *groups):
-    """What `action()` fails with when a user does it; 0: it did not."""
+def errno_of(uid, action, *groups, become=lambda: None):
+    """What `action()` fails with when a user does it, who has done `become()` before; 0: it did not."""
     child = os.fork()
     if child == 0:
         number = 255
@@ -69,21 +72,42 @@ def errno_of(uid, action, *groups):
             os.setgroups(list(groups))
             os.setresgid(uid, uid, uid)
             os.setresuid(uid, uid, uid)
-            action()
-            number = 0
-        except OSError as error:
-            number = error.errno
+            become()
+            number = errno_in(action)
         finally:
             os._exit(number)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def errno_in(action):
+    try:
+        action()
+    except OSError as error:
+        return error.errno
+    return 0
+
+
+def become_root_of_a_namespace():
+    """What `unshare --user --map-root-user` does."""
+    uid, gid, libc = os.getuid(), os.getgid(), ctypes.CDLL(None, use_errno=True)
+    # Who was root keeps his files in /proc to root.
+    assert libc.prctl(PR_SET_DUMPABLE, 1) == 0
+    assert libc.unshare(CLONE_NEWUSER) == 0, os.strerror(ctypes.get_errno())
+    for name, line in ("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1"):
+        pathlib.Path("/proc/self", name).write_text(line)
+    assert (os.getuid(), os.getgid()) == (0, 0)
 
 
 def group_id():
     return grp.getgrnam(GROUP).gr_gid
 
 
-def member(uid, action):
-    return errno_of(uid, action, group_id())
+def member(uid, action, **keywords):
+    return errno_of(uid, action, group_id(), **keywords)
+
+
+def root_of_a_namespace(uid, action, *groups):
+    return errno_of(uid, action, *groups, become=become_root_of_a_namespace)
 
 
 def create(name="box", **fields):
@@ -176,6 +200,60 @@ def test_the_file_carries_the_rights_of_who_opened_it():
     with Control() as control:
         assert errno_of(ALICE, lambda: control.create("box", device_id=device.NET)) == 0
         assert sysfs("box", "owner") == "0"
+
+
+def test_root_of_a_namespace_is_a_user():
+    """Who is nobody's member and makes himself root of a user namespace, where he has all capabilities."""
+    for uid in (ALICE, BOB):
+        assert errno_of(uid, lambda: os.chroot("/")) == errno.EPERM
+        assert root_of_a_namespace(uid, lambda: os.chroot("/")) == 0, "he has no capability"
+    assert member(ALICE, create) == 0
+    for uid in (ALICE, BOB):
+        for action in (Control, lambda: Control().attach("box"), lambda: Control().destroy("box")):
+            assert root_of_a_namespace(uid, action) == errno.EACCES
+        assert root_of_a_namespace(uid, lambda: os.chmod(device.PATH, 0o666)) == errno.EPERM
+    assert sysfs("box", "state") != "dying"
+
+
+def test_a_member_who_is_root_of_a_namespace_is_a_member(parameter):
+    """Neither more types, nor others' devices, nor more of them than another member."""
+
+    def mighty_member(uid, action):
+        return root_of_a_namespace(uid, action, group_id())
+
+    with Control() as control:
+        control.create("roots", **SOUND)
+    assert member(BOB, lambda: create("bobs")) == 0
+    for kind in (device.NET, RNG, device.INPUT, 2, 0xFFFF):
+        assert mighty_member(ALICE, lambda kind=kind: create(device_id=kind)) == errno.EPERM
+    for name in ("roots", "bobs"):
+        assert mighty_member(ALICE, lambda name=name: Control().attach(name)) == errno.EPERM
+        assert mighty_member(ALICE, lambda name=name: Control().destroy(name)) == errno.EPERM
+        assert sysfs(name, "state") != "dying"
+    parameter("max_user_devices", 1)
+    assert mighty_member(ALICE, create) == 0
+    assert sysfs("box", "owner") == str(ALICE)
+    assert mighty_member(ALICE, lambda: create("more")) == errno.EDQUOT
+    assert mighty_member(ALICE, lambda: Control().destroy("box")) == 0
+
+
+def test_a_file_that_a_member_has_opened_is_no_mightier_in_a_namespace():
+    files = []
+
+    def open_it_before():
+        files.append(Control())
+        become_root_of_a_namespace()
+
+    for kind, says in (device.NET, errno.EPERM), (RNG, errno.EPERM), (SOUND["device_id"], 0):
+        fields = {**SOUND, "device_id": kind}
+        assert member(ALICE, lambda: files[0].create("box", **fields), become=open_it_before) == says
+
+
+@pytest.mark.parametrize("name, value", [("max_user_devices", "32"), ("max_user_mib", "256"), ("user_types", "25")])
+def test_the_defaults_are_those_that_are_described(name, value):
+    described = programs.run("modinfo", "-p", os.environ["VIRTIO_LOOPBACK_MODULE"]).stdout
+    (default,) = re.findall(rf"^{name}:.*\(default (\d+)\b", described, re.MULTILINE)
+    assert (default, (PARAMETERS / name).read_text().strip()) == (value, value)
 
 
 def test_a_user_has_no_more_devices_than_allowed(parameter):
