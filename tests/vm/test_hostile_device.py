@@ -12,6 +12,7 @@ import fcntl
 import mmap
 import os
 import pathlib
+import re
 import signal
 import struct
 import subprocess
@@ -21,18 +22,24 @@ import time
 import device
 import pytest
 from device import Backend, Control, Memory, Served, sysfs, wait_until
+from kernel_log import KernelLog
 from neighbour import Neighbour
 from network import answer, interface, set_up
-from programs import bind_virtio_snd
+from programs import FOLDER, Program, bind_virtio_snd
 
 SOUND = 25
-CONTROLQ, EVENTQ, RXQ = 0, 1, 3
+CONTROLQ, EVENTQ, TXQ, RXQ = 0, 1, 2, 3
 SND_OK = 0x8000
 JACK_INFO = 24  # bytes
 JACK_INFO_CODE, PCM_INFO_CODE, CTL_INFO_CODE, CTL_ENUM_ITEMS_CODE = 0x1, 0x100, 0x300, 0x301
 CTL_WRITE_CODE, CTL_TLV_READ_CODE = 0x303, 0x304
 JACK_CONNECTED = 0x1000
 S16, RATE_48000 = 5, 7  # numbers of bits
+PLAYBACK, CAPTURE = 0, 1
+PERIOD = 480  # frames, of 4 bytes
+PCM_STATUS = 8  # bytes
+RECORDED = FOLDER / "recorded.raw"
+REFUSED = r"virtsnd-[tr]x:id \d+ (is not a head|out of range)"
 TLV_READ_IOCTL = 0xC008551A  # SNDRV_CTL_IOCTL_TLV_READ
 USERFAULTFD, UFFDIO_API, UFFDIO_REGISTER = 323, 0xC018AA3F, 0xC020AA00
 # What virtio_net and virtio_snd say of a device that answers nonsense.
@@ -319,7 +326,7 @@ def test_an_answer_that_may_come_when_the_probe_has_given_up(seconds, heard, eve
         backend.stop()
 
 
-def sound_device(control, answers, leaves=(1, 2, 3), features=0, **counts):
+def sound_device(control, answers, leaves=(1, 2, 3), features=0, flags=0, **counts):
     """A sound device that answers a question by `answers[code](queue, chain)`, or says OK and nothing else."""
     codes = []
 
@@ -333,7 +340,7 @@ def sound_device(control, answers, leaves=(1, 2, 3), features=0, **counts):
 
     handle.leaves = leaves
     config = struct.pack("<4I", *(counts.get(name, 0) for name in ("jacks", "streams", "chmaps", "controls")))
-    control.create("wire", SOUND, [64] * 4, config, features)
+    control.create("wire", SOUND, [64] * 4, config, features, flags)
     backend = Backend(control, handle)
     backend.codes = codes
     return backend
@@ -558,13 +565,76 @@ def test_who_binds_the_driver_does_not_wait_for_its_answers():
         backend.stop()
 
 
+def streaming_device(control, direction, flags=0):
+    """A sound device of one stream, S16 stereo at 48 kHz; its messages are left to the test."""
+    info = struct.pack("<2I2Q3B5x", 0, 0, 1 << S16, 1 << RATE_48000, direction, 2, 2)
+    answers = {PCM_INFO_CODE: lambda queue, chain: queue.write(chain, OK + info)}
+    return sound_device(control, answers, streams=1, flags=flags)
+
+
+def application(card, direction):
+    """aplay or arecord, which plays or records for a second."""
+    options = ["-D", f"hw:{card.name.removeprefix('card')}", "-f", "S16_LE", "-r", "48000", "-c", "2", "-s", "48000"]
+    options += ["--period-size", str(PERIOD), "--buffer-size", str(4 * PERIOD)]
+    if direction == PLAYBACK:
+        return Program("aplay", *options, "/dev/zero")
+    return Program("arecord", *options, "-t", "raw", RECORDED)
+
+
+def give_back(queue, chain):
+    """A message of sound when its time has come, with what has been captured and a status."""
+    time.sleep(0.01)
+    queue.write(chain, b"\xaa" * (chain.room - PCM_STATUS) + struct.pack("<2I", SND_OK, 0))
+
+
+def lie_and_go_on(queue, lie, app):
+    """Until the application ends. Returns how many messages it was given back, the lie among them."""
+    given = 7
+    # All of the application's buffer, and more, before the lie.
+    for _ in range(given - 1):
+        give_back(queue, wait_until(queue.pop, what="a message"))
+    lie(queue, wait_until(queue.pop, what="a message"))
+    while app.running():
+        if (chain := queue.pop()) is not None:
+            give_back(queue, chain)
+            given += 1
+        time.sleep(0.001)
+    return given
+
+
+@pytest.mark.parametrize("direction", [PLAYBACK, CAPTURE], ids=["playing", "capturing"])
+@pytest.mark.parametrize("lie", LIES)
+def test_a_lie_about_sound_that_was_used(neighbour, lie, direction):
+    """The application has an error at most, and never what the device has not given it."""
+    RECORDED.unlink(missing_ok=True)
+    log = KernelLog()
+    with Control() as control:
+        backend = streaming_device(control, direction, device.F_ZERO_COPY)
+        app = application(wait_for_card(), direction)
+        queue = wait_until(lambda: backend.served, what="the queues").queues[TXQ + direction]
+        given = 0
+
+        def meanwhile():
+            nonlocal given
+            given = lie_and_go_on(queue, LIES[lie], app)
+
+        neighbour.play(meanwhile)
+        assert app.status in (0, 1), app.output()
+        heard = any(re.search(REFUSED, text) for _, text in log.new_lines())
+        assert heard == ("length" not in lie), "virtio_ring refuses what is no buffer of the driver's"
+        if direction == CAPTURE:
+            recorded = RECORDED.read_bytes()
+            assert set(recorded) <= {0xAA} and len(recorded) <= given * 4 * PERIOD
+        destroy("wire")
+        backend.stop()
+    log.close()
+
+
 def test_sound_that_comes_when_the_application_has_gone_is_written_nowhere():
     """The kernel gives an application's buffer back when it closes the card, whether the device has given its
     messages back or not. Here all of it is copied: nothing of it is mapped."""
-    info = struct.pack("<2I2Q3B5x", 0, 0, 1 << S16, 1 << RATE_48000, 1, 2, 2)
     with Control() as control:
-        answers = {PCM_INFO_CODE: lambda queue, chain: queue.write(chain, OK + info)}
-        backend = sound_device(control, answers, streams=1)
+        backend = streaming_device(control, CAPTURE)
         card = wait_for_card()
         number = card.name.removeprefix("card")
         command = ["arecord", "-q", "-D", f"hw:{number}", "-f", "S16_LE", "-r", "48000", "-c", "2", "-d", "1"]
