@@ -131,8 +131,9 @@ def modules(kernel):
 
 def build_steps():
     every = ("all", "debug", "kernels")
-    yield Step("build the programs", [[CARGO, "build", "--release", "--locked", "--workspace"]],
-               alone="cargo release", kinds=every)
+    build = [CARGO, "build", "--release", "--locked"]
+    example = [*build, "--package", "virtio-loopback", "--example", "vhost-user-rng"]
+    yield Step("build the programs", [[*build, "--workspace"], example], alone="cargo release", kinds=every)
     yield Step(f"build the driver for {MAIN_KERNEL}", modules(MAIN_KERNEL), kinds=("all",))
     yield Step(FUZZER, [[str(HARNESS / "build-fuzzer")]], kinds=every)
     yield Step(JUDGES, [[str(HARNESS / "kernels"), "selftests", "6.12"]], kinds=every)
@@ -194,10 +195,8 @@ def qemu_step():
 
 def benchmark_step():
     """A short run of the benchmark: everything can be measured, and the counts are possible."""
-    example = ["--package", "virtio-loopback", "--example", "vhost-user-rng"]
     return Step("benchmark, short",
-                [[CARGO, "build", "--release", "--locked", *example],
-                 [str(REPOSITORY / "tests" / "bench" / "run"), "--quick",
+                [[str(REPOSITORY / "tests" / "bench" / "run"), "--quick",
                   "--module", str(BUILD / MAIN_KERNEL / "virtio_loopback.ko"), "--binaries", str(PROGRAMS),
                   "--output", str(BUILD / "bench-short")]],
                 needs=["build the programs", f"build the driver for {MAIN_KERNEL}"], alone="vm", kinds=("all",),
