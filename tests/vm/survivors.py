@@ -20,6 +20,12 @@ def child_of(pid):
     return int(children[0]) if children else None
 
 
+def ask(commands):
+    """What the device process that takes its commands there says of itself."""
+    reply = programs.run(programs.path_of("vhost-user-sound"), "tell", commands, "status", "--json")
+    return json.loads(reply.stdout)
+
+
 class ReplacedDevice:
     """A card whose device process, `device_pid()`, is started again by another process."""
 
@@ -72,9 +78,7 @@ class SupervisedCard(ReplacedDevice, Card):
 
     def told(self):
         """What the device process says of itself."""
-        sound = programs.path_of("vhost-user-sound")
-        reply = programs.run(sound, "tell", f"/run/virtio-loopback/{self.name}.commands", "status", "--json")
-        return json.loads(reply.stdout)
+        return ask(f"/run/virtio-loopback/{self.name}.commands")
 
 
 class ServedCard(Card):

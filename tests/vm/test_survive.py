@@ -4,6 +4,7 @@ what is heard has one short hole."""
 
 import os
 import pathlib
+import re
 import signal
 import time
 
@@ -15,7 +16,7 @@ import sounds
 from machine import watches_itself
 from programs import wait_until
 from sounds import Layout
-from survivors import RespawnedCard, ServedCard, SupervisedCard, SupervisedRespawnedCard
+from survivors import RespawnedCard, ServedCard, SupervisedCard, SupervisedRespawnedCard, ask
 
 # 50 ms, on a machine of 10^9 instructions a second; each run's figures are in junit.xml.
 LONGEST = 2400
@@ -26,6 +27,7 @@ LONGEST += 2 * SLOWER
 # snd-aloop's pointer moves in steps of so many frames: what is measured may be one longer than what was.
 TICK = 192
 PERIOD, BUFFER = 480, 3840
+COMMANDS = pathlib.Path("/run/virtio-loopback/music.commands")
 
 
 @pytest.fixture
@@ -77,6 +79,14 @@ def check_captured(sound, recording, times=1, longest=LONGEST):
         # What the real card had captured and nobody has read goes with the process, and so does what the restart
         # takes beyond half of arecord's buffer.
         assert 0 <= gap.missing <= gap.length + 2 * PERIOD + TICK + SLOWER, gaps
+    return gaps
+
+
+def check_told(stream, direction, gaps):
+    """What a device process says of a stream is what became of the sound: so many holes, and what is missing there."""
+    assert stream["direction"] == direction and stream["gaps"] == len(gaps), (stream, gaps)
+    missing = sum(gap.missing for gap in gaps)
+    assert abs(stream["lost"] - missing) <= len(gaps) * (3 * PERIOD + SLOWER), (stream, gaps)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGSTOP])
@@ -103,7 +113,8 @@ def test_it_dies_while_playing(supervised, real, sound, record_property, number)
 def test_a_guard_replaces_it_while_it_plays_and_captures(make_card, real, sound, record_property, number, kind):
     """Without the start of a program, the hole is half as long."""
     host = ["--host", "alsa", "--playback-device", real.device, "--capture-device", real.device]
-    card = make_card("music", *host, kind=kind)
+    COMMANDS.parent.mkdir(exist_ok=True)
+    card = make_card("music", "--command-socket", COMMANDS, *host, kind=kind)
     recorder = alsa_tools.Recorder(real.far_end, sound.layout)
     own = alsa_tools.Recorder(card.pcm, sound.layout, period=PERIOD, buffer=BUFFER)
     # Longer than what is played: it is captured to its end.
@@ -118,13 +129,16 @@ def test_a_guard_replaces_it_while_it_plays_and_captures(make_card, real, sound,
     found = holes.pieces(sound, recorder.finish(), recorder.buffer)
     captured = own.finish()
     record_property("holes", str(holes.holes(found)))
-    check(found, sound, times=2, longest=LONGEST_OF_A_GUARD)
-    check_captured(said, captured, times=2, longest=LONGEST_OF_A_GUARD)
+    played_gaps = check(found, sound, times=2, longest=LONGEST_OF_A_GUARD)
+    captured_gaps = check_captured(said, captured, times=2, longest=LONGEST_OF_A_GUARD)
     log = card.adapter.output()
     assert log.count("serving again") == 2, log
     log += card.device.output() if card.device else ""
     assert log.count("another one takes its place") == 2, log
     assert card.counter("restarts") == 2
+    streams = ask(COMMANDS)["streams"]
+    check_told(streams[0], "playback", played_gaps)
+    check_told(streams[1], "capture", captured_gaps)
 
 
 def test_a_guard_below_the_adapter_dies(make_card, real, sound):
@@ -154,14 +168,21 @@ def test_it_is_what_the_kernel_kills_where_there_is_no_memory(supervised, real, 
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGSTOP])
-def test_it_dies_while_capturing(supervised, real, sound, number):
-    """arecord hears of nothing; what it has is the sound with one hole."""
+def test_it_dies_while_capturing(supervised, real, sound, record_property, number):
+    """arecord hears of nothing; what it has is the sound with one hole, of which status tells."""
     recorder = alsa_tools.Recorder(supervised.pcm, sound.layout, period=PERIOD, buffer=BUFFER)
     player = alsa_tools.Player(real.far_end, sound.then_silence(4800), period=480, buffer=4800)
     recorder.wait_for(recorder.frames() + 48000)
     supervised.end_device(number)
     player.finish()
-    check_captured(sound, recorder.finish())
+    (gap,) = check_captured(sound, recorder.finish())
+    record_property("hole", str(gap))
+    told = supervised.told()["streams"][1]
+    record_property("told", str(told))
+    check_told(told, "capture", [gap])
+    assert supervised.counter("restarts") == 1
+    shown = programs.run(programs.path_of("virtio-loopback"), "status", supervised.name).stdout
+    assert re.search(r"^stream +capture, .*\b1 xruns$", shown, re.MULTILINE), shown
 
 
 END_BOTH = {
