@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""The graph lets a card wait, or its server goes away: the application waits, or its time passes."""
+"""The graph lets a card wait, or its server goes away, or the card's process: who plays waits, or time passes."""
 
 import platform
 import re
+import signal
 
 import alsa_tools
+import holes
 import pytest
 import sounds
 from graph_tools import GraphPlayer, GraphRecorder
 from programs import wait_until
 from sounds import Layout
+from survivors import SupervisedCard
 from test_pipewire import NODE, make_server, programs_in_memory  # noqa: F401
 from wave_compare import compare
 
@@ -17,6 +20,8 @@ GONE = "PipeWire: the server is gone"
 # Ports without a session manager that asks for them; whether there are links is the test's.
 UNLINKED = ("--property", "adapter.auto-port-config={ mode = dsp }")
 MONO = Layout("S16_LE", 1)
+# Frames of a hole, 200 ms, as in soak.py: the next process's stream is silent until the session manager has linked it.
+LONGEST = 9600
 # From here on, the kernel waits for a period no longer than 100 ms, or 1.1 times the buffer.
 IMPATIENT = tuple(map(int, re.findall(r"\d+", platform.release())[:2])) >= (6, 6)
 
@@ -196,3 +201,22 @@ def test_capture_without_a_server_is_silence_in_time(make_server, make_card):  #
     loud = len(data) - len(data.lstrip(b"\0"))
     assert loud // 2 >= silent + 24000
     assert sound.data.startswith(data[loud // 2 * 2 :][:200]), "what is captured is no part of the sound"
+
+
+def test_a_device_process_that_is_killed_while_it_plays(make_server, make_card, record_property):  # noqa: F811
+    """The application hears of nothing; the next process's stream is linked, and goes on in the middle of the sound."""
+    server = make_server(channels=1)
+    card = make_card("music", *NODE, kind=SupervisedCard)
+    sound = sounds.noise(MONO, 480 * 400)
+    recorder = GraphRecorder(server, "speakers", MONO)
+    player = alsa_tools.Player(card.pcm, sound.then_silence(4800), period=480, buffer=3840)
+    recorder.wait_for(48000)
+    card.end_device(signal.SIGKILL)
+    player.finish()
+    found = holes.pieces(sound, recorder.finish())
+    gaps = holes.holes(found)
+    record_property("holes", str(gaps))
+    assert found[0].start == 0 and found[-1].end == sound.frames, found
+    assert len(gaps) == 1 and 0 < gaps[0].length <= LONGEST, gaps
+    assert "goes on where another process has died; restarts so far: 1" in card.adapter.output()
+    assert card.told()["streams"][0]["gaps"] == 1
