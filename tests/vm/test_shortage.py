@@ -112,6 +112,7 @@ def test_no_file_descriptors_are_left(music, real, sound):
     assert result.exact, str(result)
     told = [line for line in music.device.output().splitlines() if "Too many open files" in line]
     assert told and len(told) <= 2, told
+    assert any("cannot let a frontend in, and tries on: Too many open files" in line for line in told), told
     assert music.device.running(), music.device.output()
     limit(music.device, nofile=1024)
     if not music.adapter.running():

@@ -24,6 +24,12 @@ LONGEST = 2400
 SLOWER = 1200 if watches_itself() else 0
 LONGEST_OF_A_GUARD = LONGEST + SLOWER
 LONGEST += 2 * SLOWER
+# How the log says that a device process has gone.
+GONE = {
+    signal.SIGKILL: "the device process ended (signal: 9 (SIGKILL)",
+    signal.SIGABRT: "the device process ended (signal: 6 (SIGABRT)",
+    signal.SIGSTOP: "the device process was stopped by a signal; it has been killed; it is started again",
+}
 # snd-aloop's pointer moves in steps of so many frames: what is measured may be one longer than what was.
 TICK = 192
 PERIOD, BUFFER = 480, 3840
@@ -89,7 +95,14 @@ def check_told(stream, direction, gaps):
     assert abs(stream["lost"] - missing) <= len(gaps) * (3 * PERIOD + SLOWER), (stream, gaps)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGSTOP])
+def check_log(card, number):
+    """What the adapter says when its device process got a signal."""
+    log = card.adapter.output()
+    assert GONE[number] in log and "it is started again" in log, log
+    assert "goes on where another process has died; restarts so far: 1" in log, log
+
+
+@pytest.mark.parametrize("number", GONE)
 def test_it_dies_while_playing(supervised, real, sound, record_property, number):
     """A device process that was stopped is replaced, too: ALSA gives up after 100 ms without progress."""
     recorder, player = play_for_a_second(supervised, real, sound)
@@ -98,9 +111,7 @@ def test_it_dies_while_playing(supervised, real, sound, record_property, number)
     found = holes.pieces(sound, recorder.finish(), recorder.buffer)
     record_property("holes", str(holes.holes(found)))
     (gap,) = check(found, sound)
-    log = supervised.adapter.output()
-    assert "it is started again" in log
-    assert "goes on where another process has died; restarts so far: 1" in log
+    check_log(supervised, number)
     told = supervised.told()["streams"][0]
     record_property("told", str(told))
     # It goes on from the last period of the process that died; one that was stopped is killed a little later.
@@ -167,7 +178,7 @@ def test_it_is_what_the_kernel_kills_where_there_is_no_memory(supervised, real, 
     assert supervised.told()["streams"][0]["gaps"] == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGSTOP])
+@pytest.mark.parametrize("number", GONE)
 def test_it_dies_while_capturing(supervised, real, sound, record_property, number):
     """arecord hears of nothing; what it has is the sound with one hole, of which status tells."""
     recorder = alsa_tools.Recorder(supervised.pcm, sound.layout, period=PERIOD, buffer=BUFFER)
@@ -177,6 +188,7 @@ def test_it_dies_while_capturing(supervised, real, sound, record_property, numbe
     player.finish()
     (gap,) = check_captured(sound, recorder.finish())
     record_property("hole", str(gap))
+    check_log(supervised, number)
     told = supervised.told()["streams"][1]
     record_property("told", str(told))
     check_told(told, "capture", [gap])
