@@ -8,6 +8,7 @@ import wave
 
 import alsa_tools
 import device
+import holes
 import pytest
 import sounds
 import system_sleep
@@ -57,6 +58,28 @@ def test_a_playing_card_plays_on(make_card, tmp_path):
         data += second.data
     card.destroy()
     assert alsa_tools.difference(data, played(out), 4) is None
+
+
+def sleep_while_a_real_card_plays(card, real):
+    """Returns the pieces of the sound that the real card has played before and after its sleep."""
+    recorder = alsa_tools.Recorder(real.far_end, Layout())
+    sound, player = start_playing(card, 7)
+    recorder.wait_for(recorder.frames() + 24000)
+    system_sleep.sleep()
+    assert player.running(), "the sound was over before the system slept"
+    player.finish()
+    assert "uspended" not in player.output()
+    found = holes.pieces(sound, recorder.finish(), recorder.buffer)
+    assert "Suspended" in recorder.output(), "the real card did not sleep"
+    assert found[0].start == 0 and found[-1].end == sound.frames, found
+    return found
+
+
+def test_a_card_that_plays_on_a_real_one_plays_on(make_card, real):
+    """The real card sleeps, too, and is started anew: there is one hole, and nothing twice or in another order."""
+    card = make_card("music", "--host", "alsa", "--playback-device", real.device, "--controls", "none")
+    assert len(sleep_while_a_real_card_plays(card, real)) == 2
+    assert "ERROR" not in card.device.output(), card.device.output()
 
 
 def test_an_idle_card_can_be_used_afterwards(make_card):
