@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""A full disk, no file descriptors left, no memory left: what runs goes on, and the log says what is wrong."""
+"""A full disk, no descriptors, memory or processes left: what runs goes on, and the log says what is wrong."""
 
 import glob
 import os
 import pathlib
 import re
+import signal
 import time
 
 import alsa_tools
@@ -15,11 +16,14 @@ import sounds
 from programs import wait_until
 from real_card import RealCard
 from sounds import Layout
+from survivors import RespawnedCard, SupervisedCard
 from test_gstreamer import PLUGINS
 from test_playback import read_wav
 
 PERIOD, BUFFER = 480, 3840
 NO_ROOM = "No space left on "
+# What virtio_snd says while nobody serves its card.
+UNANSWERED = pytest.mark.kernel_may_say("control message .* timeout")
 
 
 @pytest.fixture
@@ -153,6 +157,114 @@ def test_no_memory_is_left(music, real, sound):
     result = recorder.compare(sound)
     assert result.exact, str(result)
     assert music.device.running() and music.adapter.running()
+
+
+def take_memory(*some):
+    """Programs get no more than they have."""
+    for program in some:
+        limit(program, **{"as": size(program), "data": 4096})
+
+
+def give_memory(*some):
+    for program in some:
+        limit(program, **{"as": "unlimited", "data": "unlimited"})
+
+
+@pytest.mark.kernel_may_say("exceed data ulimit")
+def test_another_card_is_played_on_while_no_memory_is_left(music, neighbour, real, sound):
+    """Its real card cannot be opened: it goes on in silence and says so. With memory again, it is heard."""
+    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
+    player = alsa_tools.Player(music.pcm, sound, PERIOD, BUFFER)
+    recorder.wait_for(recorder.frames() + 24000)
+    starved = [music.device, music.adapter, neighbour.device, neighbour.adapter]
+    take_memory(*starved)
+    alsa_tools.play(neighbour.pcm, sound, period=PERIOD, buffer=BUFFER)
+    player.finish()
+    result = recorder.compare(sound)
+    assert result.exact, str(result)
+    log = neighbour.device.output()
+    assert re.search("emory.*; the stream goes on in silence until it can be used", log), log
+    assert all(program.running() for program in starved), log
+    give_memory(*starved)
+    play_beside(music, neighbour, sound)
+
+
+class Tasks:
+    """A control group, in which there are as many processes and threads as it is told."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        (folder.parent / "cgroup.subtree_control").write_text("+pids")
+        folder.mkdir()
+
+    def limit(self, most):
+        (self.folder / "pids.max").write_text(str(most))
+
+    def move(self, program):
+        """A process alone, without its children."""
+        (self.folder / "cgroup.procs").write_text(str(program.pid))
+
+    def refused(self):
+        """How often there was no room for one more."""
+        return int(re.search(r"max (\d+)", (self.folder / "pids.events").read_text())[1])
+
+    def close(self):
+        for pid in (self.folder / "cgroup.procs").read_text().split():
+            (self.folder.parent / "cgroup.procs").write_text(pid)
+        self.folder.rmdir()
+
+
+@pytest.fixture
+def tasks():
+    tasks = Tasks(pathlib.Path("/sys/fs/cgroup/shortage"))
+    yield tasks
+    tasks.close()
+
+
+def die_without_another(card, tasks, sound, most=1):
+    """The device process dies while it plays, and its parent gets no more than so many tasks, itself included;
+    returns the number of the dead. Whoever plays may have an error."""
+    tasks.move(parent(card))
+    tasks.limit(most)
+    player = alsa_tools.Player(card.pcm, sound, PERIOD, BUFFER)
+    calls = card.counter("calls")
+    wait_until(lambda: card.counter("calls") > calls + 40, "the sound to be under way")
+    dead = card.device_pid()
+    os.kill(dead, signal.SIGKILL)
+    wait_until(lambda: tasks.refused() > 0, "the shortage to be met")
+    player.wait(20)
+    return dead
+
+
+def parent(card):
+    """Who starts the next device process: its guard, or the adapter."""
+    return card.device or card.adapter
+
+
+@UNANSWERED
+@pytest.mark.parametrize("kind", [SupervisedCard, RespawnedCard])
+def test_no_process_is_left(make_card, tasks, real, sound, kind):
+    """A device process that dies has none in its place until there may be one: the card plays again then."""
+    card = make_card("music", "--host", "alsa", "--playback-device", real.device, kind=kind)
+    dead = die_without_another(card, tasks, sound)
+    refused = tasks.refused()
+    wait_until(lambda: tasks.refused() > refused + 2, "it to be tried again")
+    tasks.limit("max")
+    card.wait_for_another(dead)
+    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
+    alsa_tools.play(card.pcm, sound, period=PERIOD, buffer=BUFFER)
+    result = recorder.compare(sound)
+    assert result.exact, str(result)
+
+
+@UNANSWERED
+def test_an_adapter_says_that_it_gets_no_process(make_card, tasks, sound):
+    card = make_card("music", "--host", "null", kind=SupervisedCard)
+    dead = die_without_another(card, tasks, sound)
+    tasks.limit("max")
+    card.wait_for_another(dead)
+    log = card.adapter.output()
+    assert log.count("cannot start a process: Resource temporarily unavailable") == 1, log
 
 
 @pytest.mark.parametrize("name", ["nofile", "as"])
