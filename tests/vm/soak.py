@@ -2,7 +2,9 @@
 """Four cards play and record while what they live on is killed at random; counts what became of the sound."""
 
 import collections
+import contextlib
 import itertools
+import os
 import pathlib
 import random
 import re
@@ -11,6 +13,7 @@ import time
 
 import alsa_tools
 import holes
+import programs
 import sounds
 from card import CLASS
 from graph_tools import GraphPlayer, GraphRecorder
@@ -42,6 +45,23 @@ FAULTS = {
     ServedCard: {**DEVICE_ENDS, **ADAPTER_ENDS, **BOTH_END},
     RespawnedCard: {**DEVICE_ENDS, **DEVICE_STOPS, **ADAPTER_ENDS},
 }
+
+
+def counted_files():
+    """What the kernel says. It counts on each CPU, and moves this figure by some dozens when there are as many."""
+    return int(pathlib.Path("/proc/sys/fs/file-nr").read_text().split()[0])
+
+
+def open_files():
+    """In the whole guest, but for this process, when udev has done with the cards that come and go."""
+    programs.run("udevadm", "settle")
+    wait_until(lambda: not pids_of("(udev-worker)"), "udev's workers to be gone")
+    with contextlib.ExitStack() as more:
+        before = counted_files()
+        # So the figure is right when it moves.
+        while (found := counted_files()) == before:
+            more.enter_context(open("/dev/null"))
+        return found - len(os.listdir("/proc/self/fd"))
 
 
 class Wire:
@@ -223,6 +243,11 @@ class Soak:
         fewest = min(self.faults[fault] for _, fault in choice)
         return self.random.choice([(card, fault) for card, fault in choice if self.faults[fault] == fewest])
 
+    def end(self):
+        """Takes the cards down."""
+        for card in self.cards:
+            card.destroy()
+
     def measure(self):
         """What is in use while nobody plays, each device process being a fresh one."""
         for card in self.cards:
@@ -236,6 +261,7 @@ class Soak:
             used[f"{card.name}: adapter's files"] = card.adapter.files()
             used[f"{card.name}: adapter's memory, KiB"] = card.adapter.resident_kib()
             if isinstance(card, RespawnedCard):
+                used[f"{card.name}: guard's files"] = card.device.files()
                 used[f"{card.name}: guard's memory, KiB"] = card.device.resident_kib()
             used[f"{card.name}: bounce slots, bytes"] = card.counter("bounce_used")
         used["devices"] = len(list(CLASS.iterdir()))

@@ -9,12 +9,14 @@ is this with 1000.
 import os
 
 import pytest
-from soak import Soak
+from soak import Soak, open_files
 from test_resources import FREED
 from test_pipewire import make_server, programs_in_memory  # noqa: F401
 
 KILLS = int(os.environ.get("VIRTIO_LOOPBACK_KILLS") or 15)
 SEED = int(os.environ.get("VIRTIO_LOOPBACK_SEED") or 1)
+# Files of the whole guest that the kernel may still be closing when all have gone.
+CLOSING = 8
 # A round has some twelve kills; the last figure is for the emulator's own time.
 SECONDS = 180 + 4 * KILLS
 
@@ -29,7 +31,9 @@ def allowed(name):
 @pytest.mark.time_limit(SECONDS)
 def test_random_kills(make_server, make_card, record_property):  # noqa: F811
     print(f"\n{KILLS} kills, seed {SEED}", flush=True)
-    soak = Soak(make_card, make_server(channels=1), SEED)
+    files = open_files()
+    server = make_server(channels=1)
+    soak = Soak(make_card, server, SEED)
     soak.round(2)
     before = soak.measure()
     while soak.kills < KILLS:
@@ -43,3 +47,9 @@ def test_random_kills(make_server, make_card, record_property):  # noqa: F811
     assert not soak.errors, "\n".join(soak.errors)
     assert not soak.counts["repeated or out of order"]
     assert not {name: value for name, value in growth.items() if value > allowed(name)}
+    soak.end()
+    server.kill()
+    left = open_files() - files
+    print(f"{'files left open in the guest':<50} {left:>9}", flush=True)
+    record_property("files left open in the guest", left)
+    assert left <= CLOSING
