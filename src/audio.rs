@@ -172,6 +172,12 @@ pub trait Host: Send {
     /// them the host did without, as silence or as lost sound: its clock goes on.
     fn starve(&mut self, stream: usize, frames: u64, now: Nanos) -> u64;
 
+    /// Frames of sound that the host has lost by itself since the last call, though the driver had them, or
+    /// room for them, in time.
+    fn lost(&mut self, _stream: usize) -> u64 {
+        0
+    }
+
     /// The stream is to be served when it passes `position`. Called before each sleep; a card that
     /// tells by itself names its descriptor in [`Host::wakers`] and is late in [`Host::when`].
     fn expect(&mut self, _stream: usize, _position: u64) {}

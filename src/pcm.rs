@@ -184,6 +184,7 @@ impl Pcm {
         }
         let pending = self.lane.pending_frames();
         let due = progress.ready.min(pending).min(SLICE);
+        self.tally.missed(host.lost(self.id));
         if due > 0 {
             let start = host.cursor(self.id);
             let (lane, gain, meter, mut skip) = (&self.lane, &mut self.gain, &mut self.meter, 0);

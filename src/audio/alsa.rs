@@ -279,6 +279,10 @@ impl Host for Alsa {
         }
     }
 
+    fn lost(&mut self, id: usize) -> u64 {
+        self.hardware(id).map_or(0, Hardware::lost)
+    }
+
     fn expect(&mut self, id: usize, position: u64) {
         if let Some(hardware) = self.hardware(id) {
             hardware.expect(position);

@@ -120,6 +120,11 @@ impl Host for Routes {
             .map_or(0, |(host, stream)| host.starve(stream, frames, now))
     }
 
+    fn lost(&mut self, stream: usize) -> u64 {
+        self.lead_mut(stream)
+            .map_or(0, |(host, stream)| host.lost(stream))
+    }
+
     fn expect(&mut self, stream: usize, position: u64) {
         if let Some((host, stream)) = self.lead_mut(stream) {
             host.expect(stream, position);

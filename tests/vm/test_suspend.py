@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 """The system sleeps: whoever plays plays on, and nobody who waits keeps it awake."""
 
+import pathlib
 import signal
 import subprocess
 import sys
@@ -14,10 +15,12 @@ import sounds
 import system_sleep
 from device import Backend, Control, sysfs, wait_until
 from sounds import Layout
+from survivors import ask
 
 pytestmark = [pytest.mark.core, pytest.mark.time_limit(120)]
 SECONDS = 3
 INPUT = 18
+COMMANDS = pathlib.Path("/run/virtio-loopback/music.commands")
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +83,17 @@ def test_a_card_that_plays_on_a_real_one_plays_on(make_card, real):
     card = make_card("music", "--host", "alsa", "--playback-device", real.device, "--controls", "none")
     assert len(sleep_while_a_real_card_plays(card, real)) == 2
     assert "ERROR" not in card.device.output(), card.device.output()
+
+
+def test_what_a_real_card_lost_in_its_sleep_is_told(make_card, real):
+    COMMANDS.parent.mkdir(exist_ok=True)
+    host = ["--host", "alsa", "--playback-device", real.device, "--controls", "none"]
+    card = make_card("music", "--command-socket", COMMANDS, *host)
+    (gap,) = holes.holes(sleep_while_a_real_card_plays(card, real))
+    told = ask(COMMANDS)["streams"][0]
+    told = {name: told[name] for name in ("gaps", "lost")}
+    # To a period: the recorder at the card's other side slept, too.
+    assert told["gaps"] == 1 and told["lost"] + 480 >= gap.missing, (told, gap)
 
 
 def test_an_idle_card_can_be_used_afterwards(make_card):

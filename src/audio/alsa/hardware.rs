@@ -230,7 +230,8 @@ impl Hardware {
         let fail = failure(&self.device, "position");
         let mut status = self.buffer.pcm.status().map_err(fail)?;
         if self.running && !matches!(status.get_state(), State::Running | State::Draining) {
-            self.restart(now)?;
+            let room = u64::try_from(status.get_avail()).unwrap_or(0);
+            self.restart(now, self.agreed.buffer.saturating_sub(room))?;
             let fail = failure(&self.device, "position");
             status = self.buffer.pcm.status().map_err(fail)?;
         }
@@ -254,10 +255,14 @@ impl Hardware {
     }
 
     /// A card that noticed an underrun or overrun itself, or was suspended, is started anew. What
-    /// its clock has passed since is lost.
-    fn restart(&mut self, now: Nanos) -> Result<(), HostError> {
+    /// its clock has passed since is lost, and so are the frames that it had not played: `filled` of
+    /// its buffer's, of a card that was suspended.
+    fn restart(&mut self, now: Nanos, filled: u64) -> Result<(), HostError> {
         let fail = failure(&self.device, "restart");
         self.buffer.pcm.prepare().map_err(fail)?;
+        if self.direction == Direction::Playback {
+            self.skipped += filled;
+        }
         let position = self.clock.position(now).max(self.cursor);
         self.skipped += position - self.cursor;
         self.place(position, self.fill.lead);
@@ -312,6 +317,11 @@ impl Hardware {
             self.write_silence(self.fill.lead.saturating_sub(self.filled()));
             self.skipped += self.cursor - before;
         }
+        self.lost()
+    }
+
+    /// The frames of silence or loss since the last call.
+    pub fn lost(&mut self) -> u64 {
         std::mem::take(&mut self.skipped)
     }
 
