@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -45,7 +46,7 @@ enum End {
 pub fn split() -> nix::Result<Role> {
     let signals = SigSet::from_iter([Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT]);
     signals.thread_block()?;
-    let (mut ending, mut short, mut replaced) = (false, 0, None);
+    let (mut ending, mut short, mut replaced, mut failing) = (false, 0, None, false);
     loop {
         let start = Instant::now();
         let worker = match system::fork() {
@@ -55,12 +56,20 @@ pub fn split() -> nix::Result<Role> {
                 return Ok(Role::Worker);
             }
             // There was room for one before, and will be again.
-            Err(_) if replaced.is_some() => {
+            Err(error) if replaced.is_some() => {
+                if !std::mem::replace(&mut failing, true) {
+                    let error = std::io::Error::from(error);
+                    log::error!("cannot start a process that serves, and tries on: {error}");
+                }
                 sleep(PAUSE);
+                if told_to_end(&signals) {
+                    return Ok(Role::Guard(0));
+                }
                 continue;
             }
             Err(error) => return Err(error),
         };
+        failing = false;
         // Not before: whoever reads the log may keep its writers waiting.
         if let Some((dead, signal)) = replaced {
             log::warn!(
@@ -87,6 +96,19 @@ pub fn split() -> nix::Result<Role> {
             sleep(PAUSE);
         }
     }
+}
+
+/// Whether this process was told to end while there is no worker, which it would wait for.
+fn told_to_end(signals: &SigSet) -> bool {
+    let Ok(told) = SignalFd::with_flags(signals, SfdFlags::SFD_NONBLOCK) else {
+        return false; // it is asked again
+    };
+    while let Ok(Some(signal)) = told.read_signal() {
+        if signal.ssi_signo != Signal::SIGCHLD as u32 {
+            return true;
+        }
+    }
+    false
 }
 
 /// Waits for the end of a worker, and tells it to end when this process is told.

@@ -84,8 +84,8 @@ pub enum RunError {
     #[error(transparent)]
     Device(#[from] DeviceError),
     /// The system gives no thread.
-    #[error("cannot start the thread that writes files: {0}")]
-    Thread(#[source] io::Error),
+    #[error("cannot start the thread that {0}: {1}")]
+    Thread(&'static str, #[source] io::Error),
     /// The inherited socket cannot be used.
     #[error("--fd {0} is no connected stream socket: {1}")]
     Fd(i32, #[source] io::Error),
@@ -161,7 +161,9 @@ pub fn run(args: &Args) -> Result<u8, RunError> {
     let (reports, log) =
         report::channel(REPORTS).map_err(|error| RunError::Wait("reports", error.into()))?;
     let labels = description::labels(&description.streams);
-    let logger = std::thread::spawn(move || report::write_log(log, &labels));
+    let logger = std::thread::Builder::new()
+        .spawn(move || report::write_log(log, &labels))
+        .map_err(|error| RunError::Thread("writes the log", error))?;
     let card = Card::new(
         Box::new(host),
         &description,

@@ -5,24 +5,47 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-/// A descriptor that becomes readable when a signal comes, and stays so.
-pub struct Signals(UnixStream);
+/// Where one is talked to, if anywhere.
+type Talk = Arc<Mutex<Option<UnixStream>>>;
+
+/// Knows whether a signal has come.
+pub struct Signals {
+    /// Becomes readable when one comes, and stays so.
+    come: UnixStream,
+    talk: Talk,
+}
 
 impl Signals {
     /// Listens to the signals from now on.
     ///
     /// # Errors
-    /// The system gives no descriptors, or does not let this process handle signals.
+    /// The system gives no descriptors, or no thread, or does not let this process handle signals.
     pub fn register() -> io::Result<Self> {
         let (reader, writer) = UnixStream::pair()?;
         signal_hook::low_level::pipe::register(SIGTERM, writer.try_clone()?)?;
         signal_hook::low_level::pipe::register(SIGINT, writer)?;
-        Ok(Self(reader))
+        Self::of(reader)
+    }
+
+    /// With a thread that hangs up. It is there from the start: where there is no memory left, one could
+    /// not be made when somebody wants to talk.
+    fn of(come: UnixStream) -> io::Result<Self> {
+        let (watched, talk) = (come.try_clone()?, Talk::default());
+        let theirs = Arc::clone(&talk);
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                let mut fds = [PollFd::new(watched.as_fd(), PollFlags::POLLIN)];
+                while poll(&mut fds, PollTimeout::NONE) == Err(Errno::EINTR) {}
+                hang_up(&lock(&theirs));
+            })?;
+        Ok(Self { come, talk })
     }
 
     /// Waits until `fd` is readable or closed by its peer; false if a signal came.
@@ -33,7 +56,7 @@ impl Signals {
         loop {
             let mut fds = [
                 PollFd::new(fd, PollFlags::POLLIN),
-                PollFd::new(self.0.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.come.as_fd(), PollFlags::POLLIN),
             ];
             match poll(&mut fds, PollTimeout::NONE) {
                 Ok(_) => {
@@ -50,20 +73,31 @@ impl Signals {
     /// middle of a message would keep `talk` waiting for the rest.
     ///
     /// # Errors
-    /// The system gives no descriptors, or no thread.
+    /// The system gives no descriptors.
     pub fn hanging_up<T>(&self, socket: &UnixStream, talk: impl FnOnce() -> T) -> io::Result<T> {
-        let (done, talking) = UnixStream::pair()?;
-        std::thread::scope(|scope| {
-            std::thread::Builder::new().spawn_scoped(scope, move || {
-                if !matches!(self.wait_for(done.as_fd()), Ok(true)) {
-                    // It fails only if the peer has hung up before.
-                    let _ = socket.shutdown(Shutdown::Both);
-                }
-            })?;
-            let result = talk();
-            drop(talking);
-            Ok(result)
-        })
+        *lock(&self.talk) = Some(socket.try_clone()?);
+        if self.have_come() {
+            hang_up(&lock(&self.talk));
+        }
+        let result = talk();
+        *lock(&self.talk) = None;
+        Ok(result)
+    }
+
+    fn have_come(&self) -> bool {
+        let mut fds = [PollFd::new(self.come.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+    }
+}
+
+fn lock(talk: &Mutex<Option<UnixStream>>) -> MutexGuard<'_, Option<UnixStream>> {
+    talk.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn hang_up(socket: &Option<UnixStream>) {
+    if let Some(socket) = socket {
+        // It fails only if the peer has hung up before.
+        let _ = socket.shutdown(Shutdown::Both);
     }
 }
 
@@ -75,7 +109,7 @@ mod tests {
     #[test]
     fn a_signal_ends_a_read_that_has_no_end() {
         let (signal, mut raise) = UnixStream::pair().unwrap();
-        let signals = Signals(signal);
+        let signals = Signals::of(signal).unwrap();
         let (mut ours, _theirs) = UnixStream::pair().unwrap();
         let socket = ours.try_clone().unwrap();
         let read = signals.hanging_up(&socket, || {
@@ -90,7 +124,8 @@ mod tests {
     fn a_talk_that_ends_by_itself_leaves_the_socket_open() {
         let (signal, _raise) = UnixStream::pair().unwrap();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        Signals(signal).hanging_up(&ours, || ()).unwrap();
+        let signals = Signals::of(signal).unwrap();
+        signals.hanging_up(&ours, || ()).unwrap();
         theirs.write_all(b"still there").unwrap();
     }
 }

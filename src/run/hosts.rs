@@ -80,7 +80,7 @@ impl Files<'_> {
         }
         let disk = match &self.disk {
             Some(disk) => Arc::clone(disk),
-            None => Disk::start().map_err(RunError::Thread)?,
+            None => Disk::start().map_err(|error| RunError::Thread("writes files", error))?,
         };
         self.disk = Some(Arc::clone(&disk));
         let files = self.streams.iter().filter_map(description::written_file);

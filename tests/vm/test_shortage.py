@@ -189,6 +189,25 @@ def test_another_card_is_played_on_while_no_memory_is_left(music, neighbour, rea
     play_beside(music, neighbour, sound)
 
 
+@pytest.mark.kernel_may_say("exceed data ulimit|control message .* timeout")
+def test_a_new_adapter_comes_while_no_memory_is_left(music, real, sound):
+    """It is told what is missing, and serves with memory again. What plays is exact."""
+    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
+    player = alsa_tools.Player(music.pcm, sound, PERIOD, BUFFER)
+    recorder.wait_for(recorder.frames() + 24000)
+    take_memory(music.device)
+    music.kill_adapter()
+    music.launch_adapter()
+    player.finish()
+    result = recorder.compare(sound)
+    assert result.exact, str(result)
+    assert music.device.running(), music.device.output()
+    give_memory(music.device)
+    if not music.adapter.running():
+        music.launch_adapter()
+    music.wait_ready()
+
+
 class Tasks:
     """A control group, in which there are as many processes and threads as it is told."""
 
@@ -265,6 +284,41 @@ def test_an_adapter_says_that_it_gets_no_process(make_card, tasks, sound):
     card.wait_for_another(dead)
     log = card.adapter.output()
     assert log.count("cannot start a process: Resource temporarily unavailable") == 1, log
+
+
+@UNANSWERED
+def test_a_guard_says_that_it_gets_no_process(make_card, tasks, sound):
+    card = make_card("music", "--host", "null", kind=RespawnedCard)
+    dead = die_without_another(card, tasks, sound)
+    wait_until(lambda: "Resource temporarily unavailable" in card.device.output(), "a word about it")
+    tasks.limit("max")
+    card.wait_for_another(dead)
+
+
+@UNANSWERED
+def test_a_guard_that_gets_no_process_ends_when_it_is_told(make_card, tasks, sound):
+    """As `systemctl stop` tells it."""
+    card = make_card("music", "--host", "null", kind=RespawnedCard)
+    die_without_another(card, tasks, sound)
+    card.adapter.stop()
+    assert card.device.stop() == 0, card.device.output()
+
+
+# Beside the guard and the process itself.
+@UNANSWERED
+@pytest.mark.parametrize("threads", [0, 1])
+def test_the_process_of_a_guard_gets_no_threads(make_card, tasks, sound, threads):
+    """It says so and ends, its guard with it; who starts both again, as a service manager does, has the card back."""
+    card = make_card("music", "--host", "null", kind=RespawnedCard)
+    die_without_another(card, tasks, sound, most=2 + threads)
+    assert card.device.wait() == 1
+    log = card.device.output()
+    assert re.search("vhost-user-sound: cannot .*: Resource temporarily unavailable", log), log
+    assert "panicked" not in log, log
+    card.device.forget()
+    card.start_device()
+    wait_until(card.ready, "the card to be served again")
+    alsa_tools.play(card.pcm, sound, period=PERIOD, buffer=BUFFER)
 
 
 @pytest.mark.parametrize("name", ["nofile", "as"])
