@@ -500,13 +500,10 @@ def test_who_asks_for_a_scale_into_memory_that_never_comes_can_be_killed():
         card = wait_for_card()
         child = os.fork()
         if child == 0:
-            memory = absent_memory()
-            with open(f"/dev/snd/controlC{card.name.removeprefix('card')}", "rb") as file:
-                # The header's page is there, what comes behind it is not.
-                header = memory + mmap.PAGESIZE - 8
-                ctypes.memmove(header, struct.pack("<2I", 1, len(SCALE)), 8)
-                LIBC.ioctl(file.fileno(), TLV_READ_IOCTL, ctypes.c_void_p(header))
-            os._exit(0)
+            try:
+                read_scale_into_absent_memory(card)
+            finally:
+                os._exit(1)
         time.sleep(1)
         assert os.waitpid(child, os.WNOHANG) == (0, 0), "it does not wait for its memory"
         os.kill(child, signal.SIGKILL)
@@ -514,6 +511,14 @@ def test_who_asks_for_a_scale_into_memory_that_never_comes_can_be_killed():
         assert read_scale(card) == SCALE
         destroy("wire")
         backend.stop()
+
+
+def read_scale_into_absent_memory(card):
+    """The header's page is there, what comes behind it is not."""
+    header = absent_memory() + mmap.PAGESIZE - 8
+    with open(f"/dev/snd/controlC{card.name.removeprefix('card')}", "rb") as file:
+        ctypes.memmove(header, struct.pack("<2I", 1, len(SCALE)), 8)
+        LIBC.ioctl(file.fileno(), TLV_READ_IOCTL, ctypes.c_void_p(header))
 
 
 def absent_memory():
