@@ -103,6 +103,15 @@ pub enum BackendError {
         /// What it was asked.
         step: Step,
     },
+    /// A file in the reply could keep its reader waiting for ever.
+    #[error(
+        "the device process's reply to {step} makes no sense: its file is not in memory (memfd, \
+         tmpfs or hugetlbfs)"
+    )]
+    NotInMemory {
+        /// What it was asked.
+        step: Step,
+    },
     /// The reply is not one of the protocol.
     #[error("the device process's reply to {step} makes no sense")]
     BadReply {
@@ -134,6 +143,9 @@ impl BackendError {
 
     /// Whether the device process has answered, and does not do as it was asked.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::BadReply { .. })
+        matches!(
+            self,
+            Self::Refused { .. } | Self::BadReply { .. } | Self::NotInMemory { .. }
+        )
     }
 }

@@ -8,12 +8,16 @@
 mod answer_deadline;
 mod error;
 mod request_channel;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::thread;
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, fcntl};
 use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserInflight};
 use vhost::vhost_user::{
     Frontend, VhostUserFrontend, VhostUserProtocolFeatures, VhostUserVirtioFeatures,
@@ -221,7 +225,8 @@ impl Backend {
     /// the device process makes it. `None`: it does not keep track of that.
     ///
     /// # Errors
-    /// Any [`BackendError`].
+    /// Any [`BackendError`]; [`BackendError::NotInMemory`] where a file system of somebody's own could keep
+    /// waiting whoever reads the area.
     pub fn make_inflight(
         &mut self,
         queues: u16,
@@ -233,8 +238,14 @@ impl Backend {
             return Ok(None);
         }
         let asked = VhostUserInflight::new(0, 0, queues, size);
-        self.step(Step::GetInflightFd { size }, |f| f.get_inflight_fd(&asked))
-            .map(Some)
+        let step = Step::GetInflightFd { size };
+        let (made, file) = self.step(step, |f| f.get_inflight_fd(&asked))?;
+        if !is_in_memory(&file) {
+            // Whose file it is may keep whoever closes it waiting, too.
+            let _ = thread::Builder::new().spawn(move || drop(file));
+            return Err(BackendError::NotInMemory { step });
+        }
+        Ok(Some((made, file)))
     }
 
     /// SET_INFLIGHT_FD: the device process keeps track there, and goes on with what it finds.
@@ -346,6 +357,12 @@ impl Backend {
         }
         result.map_err(|error| BackendError::from_step(step, error))
     }
+}
+
+/// Whether a file lies in memory: a memfd, or on tmpfs or hugetlbfs. Others have no seals, which the kernel
+/// knows without asking the file's own system, as it would have to for anything else.
+fn is_in_memory(file: &File) -> bool {
+    fcntl(file, FcntlArg::F_GET_SEALS).is_ok()
 }
 
 /// The connection. Readable only when the device process has closed it: vhost-user backends say
