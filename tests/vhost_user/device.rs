@@ -37,6 +37,19 @@ pub fn wait_for_end(child: &mut Child) -> ExitStatus {
     }
 }
 
+/// A line of the status of every thread of a process.
+pub fn of_threads(process: Pid, name: &str) -> Vec<u64> {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let base = if name.starts_with("Cap") { 16 } else { 10 };
+    let read = |thread: std::io::Result<fs::DirEntry>| {
+        let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        let mut fields = status.lines().filter_map(|line| line.split_once(':'));
+        let (_, value) = fields.find(|(found, _)| *found == name).unwrap();
+        u64::from_str_radix(value.trim(), base).unwrap()
+    };
+    threads.map(read).collect()
+}
+
 /// A device process. Dropping it shows that it has lived to the end and ends in order.
 pub struct Device {
     child: Child,

@@ -11,9 +11,10 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
 use crate::card::{Card, TX};
-use crate::device::{Device, program, wait_for_end};
+use crate::device::{Device, of_threads, program, wait_for_end};
 use crate::driver::LIMIT;
 use crate::frontend::EVENT_IDX;
+use crate::sandbox::{expect_sandbox, has_filters};
 use crate::sound::*;
 
 const PERIODS: usize = 60;
@@ -90,6 +91,36 @@ fn a_worker_that_a_signal_ends_is_replaced_and_the_stream_goes_on() {
         .arg("status")
         .output();
     assert!(tell.unwrap().status.success());
+}
+
+#[test]
+fn each_worker_is_in_a_sandbox_of_its_own() {
+    let device = Device::start(&[
+        "--host",
+        "loop",
+        "--respawn",
+        "--command-socket",
+        "commands",
+    ]);
+    let filters = |process| of_threads(process, "Seccomp_filters");
+    let mut before = None;
+    for _ in 0..2 {
+        if let Some(before) = before {
+            kill(before, SIGKILL).unwrap();
+        }
+        let serving = worker(device.pid(), before);
+        let mut card = Card::attach(&device);
+        card.pcm_infos(2);
+        expect_sandbox(serving, &device);
+        // Whatever the guard was born with, its own filters are none that a worker could inherit.
+        if has_filters(&device) {
+            let guard = filters(device.pid());
+            let sealed = filters(serving);
+            assert!(sealed.iter().min() > guard.iter().max(), "{sealed:?}");
+        }
+        card.expect_service();
+        before = Some(serving);
+    }
 }
 
 #[test]

@@ -4,22 +4,37 @@
 
 use std::fs;
 
+use nix::unistd::Pid;
+
 use crate::card::Card;
-use crate::device::{Device, program};
+use crate::device::{Device, of_threads, program};
 
 /// CAP_IPC_LOCK, the one that may be left: memory stays locked only for who has it.
 const LOCKS: u64 = 1 << 14;
 
-/// A line of every thread's status.
-fn of_threads(device: &Device, name: &str) -> Vec<u64> {
-    let threads = fs::read_dir(format!("/proc/{}/task", device.pid())).unwrap();
-    let base = if name.starts_with("Cap") { 16 } else { 10 };
-    let read = |thread: std::io::Result<fs::DirEntry>| {
-        let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        u64::from_str_radix(line.unwrap().trim_start_matches(':').trim(), base).unwrap()
-    };
-    threads.map(read).collect()
+/// Whether the kernel has what system calls are filtered with.
+pub fn has_filters(device: &Device) -> bool {
+    let log = device.whole_log();
+    let off = log.split_once("off: ").map_or("", |(_, off)| off);
+    !off.contains("seccomp")
+}
+
+/// All threads of a process have given up what they do not need; of `device`, whose log says what the
+/// kernel lacks.
+pub fn expect_sandbox(process: Pid, device: &Device) {
+    let threads = of_threads(process, "NoNewPrivs");
+    assert!(threads.len() > 3 && threads.iter().all(|&set| set == 1));
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        let left = of_threads(process, set);
+        assert!(
+            left.iter().all(|&left| left & !LOCKS == 0),
+            "{set}: {left:x?}"
+        );
+    }
+    let filtered = of_threads(process, "Seccomp");
+    if has_filters(device) {
+        assert!(filtered.iter().all(|&mode| mode == 2), "{filtered:?}");
+    }
 }
 
 fn serving(device: &Device) -> Card {
@@ -32,19 +47,7 @@ fn serving(device: &Device) -> Card {
 fn every_thread_has_given_up_what_it_does_not_need() {
     let device = Device::start(&["--host", "loop", "--command-socket", "commands"]);
     let mut card = serving(&device);
-    let threads = of_threads(&device, "NoNewPrivs");
-    assert!(threads.len() > 3 && threads.iter().all(|&set| set == 1));
-    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
-        let left = of_threads(&device, set);
-        assert!(
-            left.iter().all(|&left| left & !LOCKS == 0),
-            "{set}: {left:x?}"
-        );
-    }
-    let filtered = of_threads(&device, "Seccomp");
-    if !device.whole_log().contains("off: ") {
-        assert!(filtered.iter().all(|&mode| mode == 2), "{filtered:?}");
-    }
+    expect_sandbox(device.pid(), &device);
     card.expect_service();
 }
 
@@ -52,7 +55,11 @@ fn every_thread_has_given_up_what_it_does_not_need() {
 fn without_real_time_no_capability_is_left() {
     let device = Device::start(&["--rt-priority", "0"]);
     let mut card = serving(&device);
-    assert!(of_threads(&device, "CapPrm").iter().all(|&left| left == 0));
+    assert!(
+        of_threads(device.pid(), "CapPrm")
+            .iter()
+            .all(|&left| left == 0)
+    );
     card.expect_service();
 }
 
@@ -78,18 +85,18 @@ fn what_is_left_out_is_said() {
         let device = Device::start(&[option]);
         let mut card = serving(&device);
         assert!(
-            of_threads(&device, "NoNewPrivs")
+            of_threads(device.pid(), "NoNewPrivs")
                 .iter()
                 .all(|&set| set == privileges)
         );
         assert!(
-            of_threads(&device, "Seccomp")
+            of_threads(device.pid(), "Seccomp")
                 .iter()
                 .all(|&mode| mode == filter)
         );
         if privileges == 0 {
             assert!(
-                of_threads(&device, "CapPrm")
+                of_threads(device.pid(), "CapPrm")
                     .iter()
                     .all(|&left| left == mine)
             );
