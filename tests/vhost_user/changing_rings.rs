@@ -3,10 +3,10 @@
 //! used. Another stream's sound goes on bit for bit, and memory that nobody names stays as it is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
-use crate::card::{Card, RX, TX};
+use crate::card::{CONTROL, Card, RX, TX};
 use crate::device::Device;
 use crate::driver::{Buffer, INDIRECT, NEXT, WRITE};
 use crate::memory::{SIZE, SharedMemory};
@@ -230,4 +230,159 @@ fn messages_that_change_while_they_are_read_disturb_no_other_stream_of_their_rin
     assert_eq!(card.memory.read(canary, untouched.len()), untouched);
     assert_eq!(card.pcm_infos(2).len(), 2);
     card.close(1);
+}
+
+/// A request lies at a multiple of that, and so does the room for an answer.
+const SLOT: u64 = 32;
+const SLOTS: u64 = 512;
+/// Messages at least.
+const MESSAGES: u64 = 2000;
+
+/// A control ring, and requests, of which none is about stream 0: only stream 1's driver is out of its mind.
+struct ControlRing {
+    desc: u64,
+    avail: u64,
+    used: u64,
+    size: u64,
+    requests: u64,
+    answers: u64,
+    index: u16,
+    offered: Arc<AtomicU64>,
+}
+
+impl ControlRing {
+    fn of(card: &Card) -> Self {
+        let ring = &card.queues[CONTROL];
+        let requests = card.memory.allocate(SLOT * SLOTS, true);
+        for slot in 0..SLOTS {
+            let at = requests + SLOT * slot;
+            card.memory.write(at, &words(&[PREPARE, 1]));
+        }
+        Self {
+            desc: ring.desc,
+            avail: ring.avail,
+            used: ring.used,
+            size: ring.size.into(),
+            requests,
+            // Longer than any room for an answer that begins in it.
+            answers: card.memory.allocate(2 * SLOT * SLOTS, true),
+            index: ring.avail_index,
+            offered: Arc::default(),
+        }
+    }
+
+    fn change(&mut self, memory: &SharedMemory, dice: &mut Dice) {
+        match dice.below(4) {
+            0 => self.change_request(memory, dice),
+            1 | 2 => self.change_descriptor(memory, dice),
+            _ => self.offer(memory, dice),
+        }
+    }
+
+    /// One word of a request: code, stream, and what may follow.
+    fn change_request(&self, memory: &SharedMemory, dice: &mut Dice) {
+        let codes = [
+            SET_PARAMS, PREPARE, START, STOP, RELEASE, PCM_INFO, CHMAP_INFO, JACK_INFO,
+        ];
+        let place = dice.below(6);
+        let choices = match place {
+            0 => &codes[..],
+            1 => &[1, 1, 7, u32::MAX],
+            2 => &[320, 1, 0, u32::MAX],
+            3 => &[80, PCM_INFO_BYTES, 0, u32::MAX],
+            4 => &[0, 0, EVT_XRUNS, u32::MAX],
+            _ => &[0x0001_0401, 0x0001_0501, 0, u32::MAX],
+        };
+        let word = choices[dice.below(choices.len() as u64) as usize];
+        let at = self.requests + SLOT * dice.below(SLOTS) + 4 * place;
+        memory.write(at, &word.to_le_bytes());
+    }
+
+    /// Every third descriptor is about answers, and the device may write there; what it writes is no
+    /// request.
+    fn change_descriptor(&self, memory: &SharedMemory, dice: &mut Dice) {
+        let index = dice.below(self.size);
+        let pick = dice.below(8) as usize;
+        let (start, length, flags) = if index % 3 == 2 {
+            let flags = [WRITE, WRITE, WRITE, WRITE | NEXT, WRITE | NEXT, NEXT, 0, 0][pick];
+            (self.answers, [4, 36, 68, 0][dice.below(4) as usize], flags)
+        } else {
+            let flags = [NEXT, NEXT, NEXT, NEXT, NEXT, 0, 0, INDIRECT][pick];
+            (
+                self.requests,
+                [8, 16, 24, 32][dice.below(4) as usize],
+                flags,
+            )
+        };
+        let address = match dice.below(16) {
+            0 => SIZE + dice.below(SIZE),
+            1 => u64::MAX - dice.below(32),
+            _ => start + SLOT * dice.below(SLOTS),
+        };
+        let next = match dice.below(4) {
+            0 => dice.below(self.size + 2),
+            _ => 3 * dice.below(self.size / 3) + 2,
+        };
+        let at = self.desc + 16 * index;
+        write_descriptor(
+            memory,
+            at,
+            Buffer::readable(address, length),
+            flags,
+            next as u16,
+        );
+    }
+
+    /// Any head, while the device is not too far behind.
+    fn offer(&mut self, memory: &SharedMemory, dice: &mut Dice) {
+        let behind = self.index.wrapping_sub(memory.load16(self.used + 2));
+        if u64::from(behind) >= self.size / 2 {
+            return;
+        }
+        let place = u64::from(self.index) % self.size;
+        memory.store16(self.avail + 4 + 2 * place, dice.below(self.size) as u16);
+        self.index = self.index.wrapping_add(1);
+        memory.store16(self.avail + 2, self.index);
+        self.offered.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn requests_that_change_while_they_are_read_come_back_and_disturb_no_other_stream() {
+    let files = ["--playback-file", "out.wav", "--playback-file", "other.wav"];
+    let device = Device::start(&[&["--host", "file"], &files[..]].concat());
+    let mut card = Card::attach(&device);
+    let untouched = noise(1 << 16, 5);
+    let canary = card.bytes(&untouched);
+    card.prepare(0, &SMALL);
+    card.must(START, 0);
+    let mut ring = ControlRing::of(&card);
+    let (avail, used, size) = (ring.avail, ring.used, ring.size);
+    let offered = Arc::clone(&ring.offered);
+    let kick = card.queues[CONTROL].kick.try_clone().unwrap();
+    let changer = Changer::start(&card, move |memory, dice| {
+        ring.change(memory, dice);
+        if dice.below(64) == 0 {
+            // The counter is never full.
+            let _ = kick.write(1);
+        }
+    });
+    let sound = play_beside(&mut card, 0);
+    card.wait_until("many messages", |_| {
+        offered.load(Ordering::Relaxed) >= MESSAGES
+    });
+    changer.stop();
+    card.queues[CONTROL].kick_anyway();
+    let index = |card: &Card, ring: u64| card.memory.load16(ring + 2);
+    card.wait_until("all messages come back", |card| {
+        index(card, used) == index(card, avail)
+    });
+    let entries = card.memory.read(used + 4, 8 * size as usize);
+    let lengths = entries.chunks(8).map(|entry| entry[4]);
+    assert!(lengths.max() >= Some(4), "no request has got an answer");
+    card.reset();
+    assert_eq!(card.pcm_infos(2).len(), 2);
+    assert_eq!(wav::read(&device.path("out.wav")).1, sound);
+    assert_eq!(card.memory.read(canary, untouched.len()), untouched);
+    card.play(1, &SMALL, &sound[..160]);
 }
