@@ -13,12 +13,21 @@
 mod target;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/vhost_user_adapter")
+}
+
+#[test]
+fn an_area_for_what_is_in_flight_is_shared_and_shared_again() {
+    let input = fs::read(folder().join("inflight")).unwrap();
+    assert_eq!(target::areas(&input), 2);
+}
 
 #[test]
 fn vhost_user_adapter() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/vhost_user_adapter");
-    let paths = fs::read_dir(&folder).unwrap();
+    let paths = fs::read_dir(folder()).unwrap();
     let mut paths: Vec<_> = paths.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     assert!(!paths.is_empty());

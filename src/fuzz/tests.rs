@@ -3,6 +3,7 @@
 //! to light.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// Runs each file of a corpus; there has to be one.
@@ -47,6 +48,35 @@ fn events() {
 #[test]
 fn vhost_user_device() {
     walk("vhost_user_device", super::vhost_user_device);
+}
+
+/// A predecessor has taken a message of queue 2 and left it there.
+#[test]
+fn what_is_in_flight_is_written_down_and_taken_up() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/vhost_user_device");
+    let input = fs::read(folder.join("inflight")).unwrap();
+    let areas = super::frontend::serve(&input).unwrap();
+    let [area] = &areas[..] else {
+        panic!("{} areas", areas.len());
+    };
+    // Of queues of 1024 entries; see `inflight.rs`.
+    let header = |queue: u64| {
+        let mut bytes = [0; 8];
+        let at = queue * (16 + 1024 * 16 + 48) + 8;
+        area.read_exact_at(&mut bytes, at).unwrap();
+        u64::from_le_bytes(bytes)
+    };
+    let begun = 1 | 1024 << 16;
+    for queue in [0, 1, 3] {
+        assert_eq!(header(queue), begun, "queue {queue} begins anew");
+    }
+    // The one that had been taken may have been given back by now.
+    let again = header(2);
+    let last = 1 << 32;
+    assert!(
+        [0, 1 << 48].contains(&(again ^ (begun | last))),
+        "{again:x}"
+    );
 }
 
 #[test]
