@@ -144,6 +144,10 @@ pub fn run(args: &Args) -> Result<u8, RunError> {
         hosts::prepare(&description);
         known = Some(Mixers::open(&description)?.closed());
         if let Role::Guard(status) = respawn::split().map_err(RunError::Respawn)? {
+            // The last worker may have been killed.
+            if let Way::Path(path) = &way {
+                socket::clear(path);
+            }
             return Ok(status);
         }
         // The guard's, and that of the next worker.

@@ -29,14 +29,25 @@ impl Drop for SocketFile {
     }
 }
 
+/// Whether a socket is there that nobody serves.
+fn is_left_behind(path: &Path) -> bool {
+    let socket = fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket());
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    socket && UnixStream::connect(path).is_err_and(refused)
+}
+
+/// Removes the socket of a process that could not do so.
+pub fn clear(path: &Path) {
+    if is_left_behind(path) {
+        drop(SocketFile(path.to_owned()));
+    }
+}
+
 /// Binds the socket. One that a dead process left behind is replaced; one that is served is not.
 fn bind(path: &Path) -> io::Result<UnixListener> {
     match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            let socket = fs::symlink_metadata(path)?.file_type().is_socket();
-            let nobody = UnixStream::connect(path)
-                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-            if !socket || !nobody {
+            if !is_left_behind(path) {
                 return Err(error);
             }
             fs::remove_file(path)?;

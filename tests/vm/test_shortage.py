@@ -302,6 +302,7 @@ def test_a_guard_that_gets_no_process_ends_when_it_is_told(make_card, tasks, sou
     die_without_another(card, tasks, sound)
     card.adapter.stop()
     assert card.device.stop() == 0, card.device.output()
+    assert not card.socket.exists(), "the socket of the dead process is still there"
 
 
 # Beside the guard and the process itself.
