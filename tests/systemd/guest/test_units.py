@@ -129,7 +129,8 @@ def test_an_application_with_a_long_buffer_does_not_hear_of_device_process_and_a
     inflight = pathlib.Path("/run/virtio-loopback/music.inflight")
     before, kept = adapter_process("music"), inflight.stat()
     restarts = int(show("virtio-loopback@music", "NRestarts"))
-    end_while_it_plays(signal.SIGKILL, [device_process, adapter_process], ["--buffer-size", "24000"])
+    # systemd may be 0.3 s late for RestartSec=, however short that is.
+    end_while_it_plays(signal.SIGKILL, [device_process, adapter_process], ["--buffer-size", "36000"])
     wait_until(lambda: state("virtio-loopback@music") == "active", "the new adapter to be ready")
     assert adapter_process("music") not in (0, before)
     assert int(show("virtio-loopback@music", "NRestarts")) == restarts + 1
