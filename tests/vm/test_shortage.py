@@ -151,8 +151,7 @@ def test_no_memory_is_left(music, real, sound):
     recorder = alsa_tools.Recorder(real.far_end, sound.layout)
     player = alsa_tools.Player(music.pcm, sound, PERIOD, BUFFER)
     recorder.wait_for(recorder.frames() + 24000)
-    for program in (music.device, music.adapter):
-        limit(program, **{"as": size(program), "data": 4096})
+    take_memory(music.device, music.adapter)
     player.finish()
     result = recorder.compare(sound)
     assert result.exact, str(result)
