@@ -21,6 +21,7 @@ from machine import (
 FAR_END = {"music": "hw:real0,1,0", "navigation": "hw:real0,1,1", "phone": "hw:real1,1,0"}
 MOST_EXPOSED = 1.5
 DYNAMIC_USERS = range(61184, 65520)
+OUT_OF_MEMORY = "out of memory"
 
 
 def test_boot_ends_without_a_failed_unit():
@@ -86,16 +87,25 @@ def test_a_killed_device_process_comes_back_and_its_card_plays():
     plays("music", FAR_END["music"], seed=2)
 
 
-def end_while_it_plays(number, processes, sizes):
-    """Sends a signal to processes of a card that plays, which no application hears of; returns the frames of the
-    hole in what is heard, of which both ends arrive."""
+def end(pid, by):
+    """Ends a process by a signal, or has the kernel choose it for want of memory."""
+    if by == OUT_OF_MEMORY:
+        pathlib.Path(f"/proc/{pid}/oom_score_adj").write_text("1000")
+        pathlib.Path("/proc/sysrq-trigger").write_text("f")
+    else:
+        os.kill(pid, by)
+
+
+def end_while_it_plays(by, processes, sizes):
+    """Ends processes of a card that plays, which no application hears of; returns the frames of the hole in what
+    is heard, of which both ends arrive."""
     sound = noise(4, seed=3)
     with Recorder(FAR_END["music"]) as recorder:
         player = start_playing("music", sound, sizes)
         wait_until(lambda: sound[:4096] in recorder.recorded(), "the beginning")
         before = device_process("music")
         for pid in [process("music") for process in processes]:
-            os.kill(pid, number)
+            end(pid, by)
         wait_until(lambda: device_process("music") != before, "another device process")
         _, said = player.communicate(timeout=60)
         assert (player.returncode, said) == (0, "")
@@ -109,17 +119,18 @@ def end_while_it_plays(number, processes, sizes):
     return (len(heard) - before - after) // FRAME_BYTES
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGSTOP])
-def test_an_application_does_not_hear_of_a_device_process_that_ends(number):
-    hole = end_while_it_plays(number, [device_process], ["--period-size", "480", "--buffer-size", "3840"])
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGABRT, signal.SIGSTOP, OUT_OF_MEMORY])
+def test_an_application_does_not_hear_of_a_device_process_that_ends(by):
+    hole = end_while_it_plays(by, [device_process], ["--period-size", "480", "--buffer-size", "3840"])
     # Two CPUs share what one has in tests/vm, where 50 ms are the limit.
     assert hole <= 4800, "longer than ALSA waits"
 
 
-def test_an_application_with_a_long_buffer_does_not_hear_of_a_killed_guard():
+@pytest.mark.parametrize("by", [signal.SIGKILL, OUT_OF_MEMORY])
+def test_an_application_with_a_long_buffer_does_not_hear_of_a_killed_guard(by):
     """With the buffer that aplay takes if not told: systemd starts the program anew."""
     restarts = int(show(device_unit("music"), "NRestarts"))
-    end_while_it_plays(signal.SIGKILL, [guard_process], ["--buffer-size", "24000"])
+    end_while_it_plays(by, [guard_process], ["--buffer-size", "24000"])
     assert int(show(device_unit("music"), "NRestarts")) == restarts + 1
     assert "stream 0: stopped after" in journal("-u", device_unit("music"), "-o", "cat")
 
@@ -138,13 +149,14 @@ def test_an_application_with_a_long_buffer_does_not_hear_of_device_process_and_a
     assert (kept.st_mode, kept.st_uid) == (0o100600, int(proc_status(adapter_process("music"))["Uid"].split()[0]))
 
 
-def test_a_killed_adapter_is_not_heard():
+@pytest.mark.parametrize("by", [signal.SIGKILL, OUT_OF_MEMORY])
+def test_a_killed_adapter_is_not_heard(by):
     sound = noise(3, seed=4)
     with Recorder(FAR_END["music"]) as recorder:
         player = start_playing("music", sound)
         wait_until(lambda: sound[:4096] in recorder.recorded(), "the beginning")
         before = adapter_process("music")
-        os.kill(before, signal.SIGKILL)
+        end(before, by)
         wait_until(lambda: adapter_process("music") not in (0, before), "another adapter")
         _, said = player.communicate(timeout=60)
         assert player.returncode == 0, said
