@@ -4,14 +4,17 @@
  *
  * - It believes what a device says of its controls: by the number of values it
  *   copies between messages and applications, by the type it looks into a
- *   table, and for the number of names it allocates memory. What it gets is
- *   within the bounds of the sound core.
+ *   table, for the number of names it allocates memory, and it prints a name as
+ *   if that ended. What it gets is within the bounds of the sound core.
+ * - It makes a PCM for each channel map, and follows a NULL pointer where that
+ *   has no streams. It is told that such a map has no direction, and refuses it.
  * - Metadata of a control may come when the memory for it has been freed, see
  *   tlv.c. Then it is not copied.
  *
  * What an answer is for is known by what was asked before: the same task maps a
  * message's buffers one after the other, the question first.
  */
+#include <linux/bitmap.h>
 #include <linux/build_bug.h>
 #include <linux/jiffies.h>
 #include <linux/minmax.h>
@@ -24,10 +27,32 @@
 #include "loopback.h"
 
 /* virtio 1.3, 5.14.6: requests, with their sizes. */
+#define VL_SND_PCM_INFO		0x0100
+#define VL_SND_CHMAP_INFO	0x0200
 #define VL_SND_CTL_INFO		0x0300
 #define VL_SND_QUERY_SIZE	16	/* of struct virtio_snd_query_info */
 #define VL_SND_TLV_READ		0x0304
 #define VL_SND_CTL_HDR_SIZE	8	/* of struct virtio_snd_ctl_hdr */
+
+/* The answers to those, item by item; what is not named here is left alone. */
+struct vl_snd_pcm_info {
+	__le32 nid;		/* the PCM device */
+	u8 others[20];
+	u8 direction;
+	u8 more[7];
+};
+
+static_assert(sizeof(struct vl_snd_pcm_info) == 32);
+
+struct vl_snd_chmap_info {
+	__le32 nid;
+	u8 direction;
+	u8 others[19];
+};
+
+static_assert(sizeof(struct vl_snd_chmap_info) == 24);
+
+#define VL_SND_NO_DIRECTION	0xff
 
 /* struct virtio_snd_ctl_info, which <linux/virtio_snd.h> has not had always. */
 struct vl_snd_ctl_info {
@@ -63,11 +88,19 @@ static enum vl_answer vl_answer_to(const void *question, size_t size)
 	if (size != VL_SND_QUERY_SIZE && size != VL_SND_CTL_HDR_SIZE)
 		return VL_ANSWER_PLAIN;
 	code = get_unaligned_le32(question);
-	if (size == VL_SND_QUERY_SIZE && code == VL_SND_CTL_INFO)
+	if (size == VL_SND_CTL_HDR_SIZE)
+		return code == VL_SND_TLV_READ ? VL_ANSWER_TLV :
+						 VL_ANSWER_PLAIN;
+	switch (code) {
+	case VL_SND_PCM_INFO:
+		return VL_ANSWER_STREAMS;
+	case VL_SND_CHMAP_INFO:
+		return VL_ANSWER_CHANNEL_MAPS;
+	case VL_SND_CTL_INFO:
 		return VL_ANSWER_CONTROLS;
-	if (size == VL_SND_CTL_HDR_SIZE && code == VL_SND_TLV_READ)
-		return VL_ANSWER_TLV;
-	return VL_ANSWER_PLAIN;
+	default:
+		return VL_ANSWER_PLAIN;
+	}
 }
 
 /*
@@ -104,12 +137,41 @@ enum vl_answer vl_answer_expected(struct vl_device *vl)
 	return READ_ONCE(vl->answer);
 }
 
-static void vl_answer_bound(struct vl_snd_ctl_info *info, size_t size)
+/* Of which PCMs there are streams. */
+static void vl_answer_streams(struct vl_device *vl,
+			      struct vl_snd_pcm_info *info, size_t size)
+{
+	u32 nid;
+
+	for (; size >= sizeof(*info); info++, size -= sizeof(*info)) {
+		nid = le32_to_cpu(info->nid);
+		if (nid < VL_SOUND_PCMS)
+			set_bit(nid, vl->pcms);
+		else
+			info->direction = VL_SND_NO_DIRECTION;
+	}
+}
+
+static void vl_answer_channel_maps(struct vl_device *vl,
+				   struct vl_snd_chmap_info *info, size_t size)
+{
+	u32 nid;
+
+	for (; size >= sizeof(*info); info++, size -= sizeof(*info)) {
+		nid = le32_to_cpu(info->nid);
+		if (nid >= VL_SOUND_PCMS ||
+		    !test_bit(nid, vl->pcms))
+			info->direction = VL_SND_NO_DIRECTION;
+	}
+}
+
+static void vl_answer_controls(struct vl_snd_ctl_info *info, size_t size)
 {
 	u32 left = VIRTIO_LOOPBACK_MAX_SOUND_ITEMS;
 	u32 type, items;
 
 	for (; size >= sizeof(*info); info++, size -= sizeof(*info)) {
+		info->name[sizeof(info->name) - 1] = '\0';
 		type = le32_to_cpu(info->type);
 		if (type >= ARRAY_SIZE(vl_most_values)) {
 			type = 0;
@@ -127,21 +189,32 @@ static void vl_answer_bound(struct vl_snd_ctl_info *info, size_t size)
 }
 
 /*
- * The driver gets back what the device has written, if not after @until.
- * Context: any.
+ * The driver gets back what the device has written; metadata, if not after
+ * @until. Context: any.
  */
-void vl_answer_copy(enum vl_answer answer, void *data, const void *memory,
-		    size_t size, unsigned long until)
+void vl_answer_copy(struct vl_device *vl, enum vl_answer answer, void *data,
+		    const void *memory, size_t size, unsigned long until)
 {
-	if (answer != VL_ANSWER_TLV) {
-		memcpy(data, memory, size);
-		if (answer == VL_ANSWER_CONTROLS)
-			vl_answer_bound(data, size);
+	if (answer == VL_ANSWER_TLV) {
+		/* With PREEMPT_RT there might be much time between the two. */
+		preempt_disable();
+		if (time_before(jiffies, until))
+			memcpy(data, memory, size);
+		preempt_enable();
 		return;
 	}
-	/* With PREEMPT_RT there might be much time between the two. */
-	preempt_disable();
-	if (time_before(jiffies, until))
-		memcpy(data, memory, size);
-	preempt_enable();
+	memcpy(data, memory, size);
+	switch (answer) {
+	case VL_ANSWER_STREAMS:
+		vl_answer_streams(vl, data, size);
+		break;
+	case VL_ANSWER_CHANNEL_MAPS:
+		vl_answer_channel_maps(vl, data, size);
+		break;
+	case VL_ANSWER_CONTROLS:
+		vl_answer_controls(data, size);
+		break;
+	default:
+		break;
+	}
 }

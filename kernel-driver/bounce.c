@@ -84,7 +84,7 @@ static void vl_buffer_fill(struct vl_device *vl, void *data,
 			   const void *memory, size_t size,
 			   enum vl_answer answer, unsigned long until)
 {
-	vl_answer_copy(answer, data, memory, size, until);
+	vl_answer_copy(vl, answer, data, memory, size, until);
 	atomic64_add(size, &vl->counters.bounced_bytes);
 }
 

@@ -8,16 +8,18 @@
  *
  * Locks, in the order in which they are taken:
  *
+ *	vl_control.mutex	CREATE and ATTACH of one open file
  *	vl_devices_mutex	the list of devices and their names (device.c)
  *	vl_users_mutex		what each user has; alone (rights.c)
  *	vl_device.eventfds	a mutex: attaching and detaching eventfds
  *	vl_device.lock		spinlock, process context: state, requests
+ *	vl_sleep_lock		spinlock, process context; alone (sleep.c)
+ *	vl_queue.irq_lock	spinlock, an interrupt of ours: the driver's
+ *				callback, which may take any of those below
  *	vl_memory.sem		faults read, removing pages writes (memory.c)
  *	vl_memory.lock		spinlock, any context: who has which page
  *	vl_bounce.lock		spinlock, any context: the slots
  *	vl_queue.kick_lock	spinlock, any context: the kick eventfd
- *	vl_queue.irq_lock	spinlock, an interrupt of ours: the driver's
- *				callback, so before those above it
  *	vl_device.config_lock	spinlock, any context: the config space
  *
  * No lock is held over a wait for user space.
@@ -99,8 +101,17 @@ struct vl_queue {
 /* The most that is handed to a device between two of its interrupts. */
 #define VL_BUFFERS_A_CALL	(4 * VIRTIO_LOOPBACK_MAX_QUEUE_SIZE)
 
+/* Numbers of a sound device's PCMs; ALSA has no minor numbers for more. */
+#define VL_SOUND_PCMS		256
+
 /* What an answer of a device is, see answers.c. */
-enum vl_answer { VL_ANSWER_PLAIN, VL_ANSWER_TLV, VL_ANSWER_CONTROLS };
+enum vl_answer {
+	VL_ANSWER_PLAIN,
+	VL_ANSWER_TLV,
+	VL_ANSWER_STREAMS,
+	VL_ANSWER_CHANNEL_MAPS,
+	VL_ANSWER_CONTROLS,
+};
 
 enum vl_write { VL_WRITE_ALLOWED, VL_WRITE_REFUSED, VL_WRITE_LATER };
 
@@ -200,6 +211,8 @@ struct vl_device {
 	/* The task whose buffers for an answer are being mapped, see answers.c. */
 	struct task_struct *asking;
 	enum vl_answer answer;
+	/* The PCMs of a sound device that have streams, since it was bound. */
+	DECLARE_BITMAP(pcms, VL_SOUND_PCMS);
 
 	/* Process context; from here to stopping. */
 	spinlock_t lock;
@@ -386,8 +399,8 @@ void vl_sleep_probe_end(void);
 /* answers.c */
 bool vl_answer_ask(struct vl_device *vl, const void *data, size_t size);
 enum vl_answer vl_answer_expected(struct vl_device *vl);
-void vl_answer_copy(enum vl_answer answer, void *data, const void *memory,
-		    size_t size, unsigned long until);
+void vl_answer_copy(struct vl_device *vl, enum vl_answer answer, void *data,
+		    const void *memory, size_t size, unsigned long until);
 
 /* tlv.c */
 void vl_tlv_guard(struct vl_device *vl);

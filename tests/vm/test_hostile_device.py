@@ -31,8 +31,8 @@ SOUND = 25
 CONTROLQ, EVENTQ, TXQ, RXQ = 0, 1, 2, 3
 SND_OK = 0x8000
 JACK_INFO = 24  # bytes
-JACK_INFO_CODE, PCM_INFO_CODE, CTL_INFO_CODE, CTL_ENUM_ITEMS_CODE = 0x1, 0x100, 0x300, 0x301
-CTL_WRITE_CODE, CTL_TLV_READ_CODE = 0x303, 0x304
+JACK_INFO_CODE, PCM_INFO_CODE, CHMAP_INFO_CODE = 0x1, 0x100, 0x200
+CTL_INFO_CODE, CTL_ENUM_ITEMS_CODE, CTL_WRITE_CODE, CTL_TLV_READ_CODE = 0x300, 0x301, 0x303, 0x304
 JACK_CONNECTED = 0x1000
 S16, RATE_48000 = 5, 7  # numbers of bits
 PLAYBACK, CAPTURE = 0, 1
@@ -378,6 +378,45 @@ def test_an_event_that_comes_while_the_card_is_being_made_is_heard_afterwards():
         backend.stop()
 
 
+def stream_info(pcm, direction):
+    """S16, stereo, 48 kHz."""
+    return struct.pack("<2I2Q3B5x", pcm, 0, 1 << S16, 1 << RATE_48000, direction, 2, 2)
+
+
+@pytest.mark.parametrize("stream, channel_map, has_card",
+                         [(7, 7, True), (7, 8, False), (7, 99, False), (7, 0xFFFFFFFF, False), (256, 256, False)])
+def test_a_channel_map_of_a_pcm_without_streams(stream, channel_map, has_card):
+    """virtio_snd makes a PCM without substreams for it, and follows a NULL pointer."""
+    positions = bytes([3, 4])  # front left, front right
+    info = struct.pack("<I2B18s", channel_map, PLAYBACK, len(positions), positions)
+    answers = {PCM_INFO_CODE: lambda queue, chain: queue.write(chain, OK + stream_info(stream, PLAYBACK)),
+               CHMAP_INFO_CODE: lambda queue, chain: queue.write(chain, OK + info)}
+    with Control() as control:
+        backend = sound_device(control, answers, streams=1, chmaps=1)
+        if has_card:
+            wait_for_card()
+            assert backend.codes == [PCM_INFO_CODE, CHMAP_INFO_CODE]
+        else:
+            wait_until(lambda: device.STOP in [request.type for request in backend.requests],
+                       what="the driver to give up")
+        destroy("wire")
+        backend.stop()
+
+
+def test_a_name_of_a_control_that_does_not_end():
+    """The kernel would print it with what comes behind it in its memory."""
+    info = struct.pack("<6I44s", 0, 1, INTEGER, 1 << 0, 1, 0, b"N" * 44).ljust(96, b"\xff")
+    log = KernelLog()
+    with Control() as control:
+        answers = {CTL_INFO_CODE: lambda queue, chain: queue.write(chain, OK + info)}
+        backend = sound_device(control, answers, features=1 << 0, controls=1)
+        wait_for_card()
+        assert not [text for _, text in log.new_lines() if "NNNN" in text]
+        destroy("wire")
+        backend.stop()
+    log.close()
+
+
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.mmap.restype = ctypes.c_void_p
 LIBC.ioctl.argtypes = ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p
@@ -572,8 +611,7 @@ def test_who_binds_the_driver_does_not_wait_for_its_answers():
 
 def streaming_device(control, direction, flags=0):
     """A sound device of one stream, S16 stereo at 48 kHz; its messages are left to the test."""
-    info = struct.pack("<2I2Q3B5x", 0, 0, 1 << S16, 1 << RATE_48000, direction, 2, 2)
-    answers = {PCM_INFO_CODE: lambda queue, chain: queue.write(chain, OK + info)}
+    answers = {PCM_INFO_CODE: lambda queue, chain: queue.write(chain, OK + stream_info(0, direction))}
     return sound_device(control, answers, streams=1, flags=flags)
 
 
