@@ -3,11 +3,11 @@
 
 import dataclasses
 import pathlib
-import platform
 import re
 import signal
 import tempfile
 
+import linux
 from programs import Program, wait_until
 from sounds import Sound
 from wave_compare import compare
@@ -15,7 +15,7 @@ from wave_compare import compare
 # Before 6.12, virtio_snd hands the whole buffer over at the start and each period again when it has
 # been played: when the last one has, the device already plays on, as a real card's DMA does, what lies
 # behind it, until the driver stops it. There, silence is put behind each sound, and may come out.
-PLAYS_ON = tuple(map(int, re.findall(r"\d+", platform.release())[:2])) < (6, 12)
+PLAYS_ON = linux.VERSION < (6, 12)
 
 
 class Player(Program):

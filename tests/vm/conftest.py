@@ -12,11 +12,11 @@ logs a complaint meanwhile, if it leaves a loopback device behind, or if it take
 
 import os
 import pathlib
-import platform
 import re
 import signal
 import subprocess
 
+import linux
 import programs
 import pytest
 from card import CLASS, Card
@@ -40,7 +40,7 @@ def pytest_configure(config):
 # Before 6.12 a virtio_rng whose request nobody answers, which some tests do on purpose, holds the
 # lock of all random number generators for ever: hwrng waits for it under the lock that its own
 # probe and removal need.
-RANDOM_DEVICES_HANG = tuple(map(int, re.findall(r"\d+", platform.release())[:2])) < (6, 12)
+RANDOM_DEVICES_HANG = linux.VERSION < (6, 12)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 """The graph lets a card wait, or its server goes away, or the card's process: who plays waits, or time passes."""
 
-import platform
-import re
 import signal
 
 import alsa_tools
 import holes
+import linux
 import pytest
 import sounds
 from graph_tools import GraphPlayer, GraphRecorder
@@ -23,7 +22,7 @@ MONO = Layout("S16_LE", 1)
 # Frames of a hole, 200 ms, as in soak.py: the next process's stream is silent until the session manager has linked it.
 LONGEST = 9600
 # From here on, the kernel waits for a period no longer than 100 ms, or 1.1 times the buffer.
-IMPATIENT = tuple(map(int, re.findall(r"\d+", platform.release())[:2])) >= (6, 6)
+IMPATIENT = linux.VERSION >= (6, 6)
 
 
 def without_pause(received, frames, frame_bytes):

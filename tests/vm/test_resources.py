@@ -3,10 +3,10 @@
 
 import mmap
 import pathlib
-import platform
 import re
 
 import alsa_tools
+import linux
 import pytest
 import sounds
 from machine import watches_itself
@@ -21,7 +21,7 @@ TIMES = 200
 ACCOUNTED = ["MemFree", "Buffers", "Cached", "SwapCached", "AnonPages", "Slab", "KernelStack", "PageTables",
              "VmallocUsed", "Percpu"]
 # On 7.2 each program that is started takes some 50 KiB of these, also aplay straight on snd-aloop.
-COUNTS_PAGES = int(platform.release().split(".")[0]) < 7
+COUNTS_PAGES = linux.VERSION < (7, 0)
 # KiB that a kernel may keep back of what is freed, so as to see who uses it still. What is not freed at all,
 # kmemleak reports there.
 FREED = 16 << 10 if watches_itself() else 0
