@@ -73,10 +73,25 @@ static inline void vl_vm_flags_clear(struct vm_area_struct *vma,
 }
 
 /*
+ * Whether there is a mark where there is no page, as userfaultfd(2) makes them
+ * in any file's mapping since 6.7 (PM_SCAN, UFFD_FEATURE_WP_ASYNC).
+ */
+static inline bool vl_fault_is_marked(const struct vm_fault *vmf)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0)
+	return vmf->flags & FAULT_FLAG_ORIG_PTE_VALID &&
+	       !pte_none(vmf->orig_pte);
+#else
+	return false;
+#endif
+}
+
+/*
  * Wait, killable and without holding up the freezer: a task that only a
  * frozen process could wake must be frozen with it, or suspending fails. It
  * may hold locks, of the device that is unbound for one, as one that waits for
- * a server does; nothing on the way to sleep takes them (sleep.c).
+ * a server does; nothing on the way to sleep takes them (sleep.c). But one that
+ * probes is waited for there, and must not wait like this.
  * Returns 0 on timeout, a negative errno when killed, else the time left.
  */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 1, 0)

@@ -60,12 +60,27 @@ static const struct inode_operations vl_memory_inode_ops = {
 	.setattr	= vl_memory_setattr,
 };
 
+/*
+ * To be faulted again. In the kernel, which copies to or from the mapping, it
+ * would be faulted for ever where the reason does not go away: nobody asks for
+ * signals then, and without preemption nobody else runs.
+ */
+static vm_fault_t vl_memory_again(void)
+{
+	cond_resched();
+	return fatal_signal_pending(current) ? VM_FAULT_SIGBUS :
+					       VM_FAULT_NOPAGE;
+}
+
 static vm_fault_t vl_memory_vm_fault(struct vm_fault *vmf)
 {
 	struct vl_device *vl = vmf->vma->vm_private_data;
 	struct page *page;
 	int err;
 
+	/* userfaultfd(2) has marked a place where no page is. */
+	if (vl_fault_is_marked(vmf))
+		return VM_FAULT_SIGBUS;
 	/* vl_memory_mmap() has checked that the offset is in the file. */
 	down_read(&vl->memory.sem);
 	page = vl_memory_fault(vl, vmf->pgoff);
@@ -76,8 +91,10 @@ static vm_fault_t vl_memory_vm_fault(struct vm_fault *vmf)
 	err = vm_insert_page(vmf->vma, vmf->address & PAGE_MASK, page);
 	up_read(&vl->memory.sem);
 
-	if (!err || err == -EBUSY)	/* another thread was first */
+	if (!err)
 		return VM_FAULT_NOPAGE;
+	if (err == -EBUSY)	/* another thread was first */
+		return vl_memory_again();
 	return err == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
 }
 
@@ -94,7 +111,7 @@ static vm_fault_t vl_memory_vm_page_mkwrite(struct vm_fault *vmf)
 	case VL_WRITE_REFUSED:
 		return VM_FAULT_SIGBUS;
 	case VL_WRITE_LATER:
-		return VM_FAULT_NOPAGE;
+		return vl_memory_again();
 	default:
 		lock_page(vmf->page);
 		return VM_FAULT_LOCKED;

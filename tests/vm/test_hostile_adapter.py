@@ -5,7 +5,10 @@ After each test a card next door plays, bit for bit, and the kernel has not comp
 """
 
 import contextlib
+import ctypes
 import errno
+import fcntl
+import mmap
 import os
 import random
 import select
@@ -15,12 +18,16 @@ import subprocess
 import threading
 
 import device
+import linux
 import pytest
 from device import Control, Served, sysfs, wait_until
 from neighbour import Neighbour
-from test_hostile_device import DRIVERS_SAY, SOUND, destroy
+from test_hostile_device import (
+    DRIVERS_SAY, LIBC, SOUND, UFFDIO_API, UFFDIO_REGISTER, USERFAULTFD, destroy,
+)
 
 pytestmark = pytest.mark.kernel_may_say(DRIVERS_SAY)
+UFFDIO_WRITEPROTECT, WP_ASYNC, MODE_WP = 0xC018AA06, 1 << 15, 2
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +100,34 @@ def test_a_status_that_is_no_errno(status):
         request = control.wait_request(device.START)
         refused(errno.EINVAL, lambda: control.answer(request, status))
         control.answer(request)
+
+
+def read_into_a_mark(control):
+    """Reads into a page of the memory that has been marked and never been there; returns the error."""
+    memory = device.Memory(control.memory())
+    page = ctypes.addressof(ctypes.c_char.from_buffer(memory.map)) + memory.size - mmap.PAGESIZE
+    faults = LIBC.syscall(USERFAULTFD, 0)
+    fcntl.ioctl(faults, UFFDIO_API, bytearray(struct.pack("<3Q", 0xAA, WP_ASYNC, 0)))
+    fcntl.ioctl(faults, UFFDIO_REGISTER, bytearray(struct.pack("<4Q", page, mmap.PAGESIZE, MODE_WP, 0)))
+    fcntl.ioctl(faults, UFFDIO_WRITEPROTECT, bytearray(struct.pack("<3Q", page, mmap.PAGESIZE, 1)))
+    with open("/dev/zero", "rb") as zero:
+        assert LIBC.read(zero.fileno(), ctypes.c_void_p(page), 1) == -1
+    return ctypes.get_errno()
+
+
+@pytest.mark.skipif(linux.VERSION < (6, 7), reason="files like this cannot be marked before")
+def test_a_mark_of_userfaultfd_in_the_memory():
+    """No page can be mapped there. The kernel, which reads into it, would try for ever, and not listen to SIGKILL."""
+    with Control() as control:
+        control.create("wire")
+        child = os.fork()
+        if child == 0:
+            try:
+                os._exit(0 if read_into_a_mark(control) == errno.EFAULT else 2)
+            finally:
+                os._exit(1)
+        ended = wait_until(lambda: os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG), what="the end of who reads")
+        assert ended.si_status == 0
 
 
 STEPS = ["open", "create", "read", "memory", "queues", "eventfds", "answer", "buffer", "destroy"]
