@@ -150,6 +150,15 @@ static void vl_device_probe(struct vl_device *vl)
 		vl_device_probe_again(vl);
 }
 
+/* Processes were stopped meanwhile, so that the driver may have given up. */
+static void vl_device_probe_later(struct vl_device *vl)
+{
+	spin_lock(&vl->lock);
+	if (!vl->vdev.dev.driver)
+		vl->probe_again = true;
+	spin_unlock(&vl->lock);
+}
+
 /*
  * All of this may wait, for the answer to a request or for a user; a caller of
  * CREATE, ATTACH or DESTROY does not. One work item, so it is one at a time.
@@ -161,6 +170,8 @@ static void vl_device_life_work(struct work_struct *work)
 	if (!vl_sleep_probe_begin())
 		return;	/* until vl_device_wake_all() */
 	vl_device_probe(vl);
+	if (vl_sleep_near())
+		vl_device_probe_later(vl);
 	vl_sleep_probe_end();
 	if (READ_ONCE(vl->dying))
 		vl_device_remove(vl);

@@ -6,7 +6,8 @@
  * given up. It belongs to the task that waits for it, if any; an unattended
  * one, the START after an ATTACH, is freed as it ends and expires in a work
  * item. Nobody waits longer than the times below, or after a fatal signal; time
- * in which the system sleeps, and the adapter with it, does not count.
+ * in which the system sleeps, and the adapter with it, does not count, but for a
+ * driver that is being probed: the system does not sleep before that has ended.
  */
 #include <linux/bits.h>
 #include <linux/jiffies.h>
@@ -95,9 +96,10 @@ static bool vl_request_queue(struct vl_device *vl, struct vl_request *request)
 	return true;
 }
 
-/* Wait for the answer to a request that was queued, and free it. */
-static void vl_request_wait(struct vl_device *vl, struct vl_request *request,
-			    long timeout)
+/* Returns as vl_wait_event_timeout() does; time asleep does not count. */
+static long vl_request_wait_awake(struct vl_device *vl,
+				  const struct vl_request *request,
+				  long timeout)
 {
 	unsigned int wakeups;
 	long left;
@@ -107,9 +109,30 @@ static void vl_request_wait(struct vl_device *vl, struct vl_request *request,
 		left = vl_wait_event_timeout(vl->wait, READ_ONCE(request->done),
 					     timeout);
 	} while (!left && (vl_sleep_near() || wakeups != vl_sleep_wakeups()));
+	return left;
+}
+
+/* Wait for the answer to a request that was queued, and free it. */
+static void vl_request_wait(struct vl_device *vl, struct vl_request *request,
+			    long timeout)
+{
+	long left;
+
+	if (READ_ONCE(vl->probing) == current)
+		left = wait_event_killable_timeout(vl->wait,
+						   READ_ONCE(request->done),
+						   timeout);
+	else
+		left = vl_request_wait_awake(vl, request, timeout);
 	spin_lock(&vl->lock);
-	if (!request->done)
+	if (!request->done && !left && vl_sleep_near() &&
+	    request->message.type == VIRTIO_LOOPBACK_REQUEST_START) {
+		/* Nobody waits any more; it can be answered after the sleep. */
+		request->attended = false;
+		request = NULL;
+	} else if (!request->done) {
 		vl_request_end(vl, request, left < 0 ? -EINTR : -ETIMEDOUT);
+	}
 	spin_unlock(&vl->lock);
 	kfree(request);
 }

@@ -18,7 +18,9 @@
  * And nothing is begun that the adapter would have to answer while it cannot:
  * drivers are not probed from the time at which sleep is announced, when all
  * processes still run, until all run again; and time in which a process cannot
- * run is not counted against it.
+ * run is not counted against it. A driver that is being probed all the same has
+ * its time, since the way to sleep waits for it, and is probed again afterwards
+ * where it has failed.
  */
 #include <linux/notifier.h>
 #include <linux/pm.h>

@@ -3,6 +3,7 @@
 
 import pathlib
 import signal
+import struct
 import subprocess
 import sys
 import wave
@@ -19,7 +20,7 @@ from survivors import ask
 
 pytestmark = [pytest.mark.core, pytest.mark.time_limit(120)]
 SECONDS = 3
-INPUT = 18
+INPUT, SOUND = 18, 25
 COMMANDS = pathlib.Path("/run/virtio-loopback/music.commands")
 
 
@@ -158,6 +159,23 @@ def test_a_task_that_waits_for_the_adapter_sleeps_too():
             assert sysfs("keys", "request_timeouts") == "0"
     finally:
         device.destroy_all()
+
+
+@pytest.mark.kernel_may_say("virtio_snd")
+@pytest.mark.parametrize("streams", [0, 1])
+def test_a_driver_whose_probe_nobody_answers_does_not_keep_the_system_awake(streams):
+    """The way to sleep waits for every probe, and stopped processes answer none. Afterwards it is answered, or
+    probed again if it has given up."""
+    with Control() as control:
+        control.create("wire", device_id=SOUND, queue_sizes=[64] * 4, config=struct.pack("<3I", 0, streams, 0))
+        start = control.wait_request(device.START)
+        system_sleep.sleep()
+        if streams:
+            start = control.wait_request(device.START)
+        control.answer(start)
+        wait_until(lambda: sysfs("wire", "state") == "live", what="the device to be served")
+        assert sysfs("wire", "request_timeouts") == str(streams), "a START was given up"
+    device.destroy_all()
 
 
 def test_a_device_made_just_before_is_served_afterwards(make_card):
