@@ -21,10 +21,11 @@
 
 #define VL_USER_TYPES_MAX	16
 
-static unsigned int max_user_devices = 32;
+/* Half as many as ALSA has cards in most kernels: some are for others. */
+static unsigned int max_user_devices = 16;
 module_param(max_user_devices, uint, 0644);
 MODULE_PARM_DESC(max_user_devices,
-		 "Most devices of a user without CAP_SYS_RESOURCE (default 32)");
+		 "Most devices of a user without CAP_SYS_RESOURCE (default 16)");
 
 static unsigned int max_user_mib = 256;
 module_param(max_user_mib, uint, 0644);

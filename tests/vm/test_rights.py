@@ -249,7 +249,7 @@ def test_a_file_that_a_member_has_opened_is_no_mightier_in_a_namespace():
         assert member(ALICE, lambda: files[0].create("box", **fields), become=open_it_before) == says
 
 
-@pytest.mark.parametrize("name, value", [("max_user_devices", "32"), ("max_user_mib", "256"), ("user_types", "25")])
+@pytest.mark.parametrize("name, value", [("max_user_devices", "16"), ("max_user_mib", "256"), ("user_types", "25")])
 def test_the_defaults_are_those_that_are_described(name, value):
     described = programs.run("modinfo", "-p", os.environ["VIRTIO_LOOPBACK_MODULE"]).stdout
     (default,) = re.findall(rf"^{name}:.*\(default (\d+)\b", described, re.MULTILINE)
