@@ -216,11 +216,12 @@ static struct virtqueue *vl_find_vq(struct vl_device *vl, u32 index,
 				    vq_callback_t *callback, const char *name,
 				    bool ctx)
 {
-	struct vl_queue *queue = &vl->queues[index];
+	struct vl_queue *queue;
 	struct virtqueue *vq;
 
 	if (index >= vl->queue_count)
 		return ERR_PTR(-ENOENT);
+	queue = &vl->queues[index];
 	vq = vring_create_virtqueue(index, queue->max_size, PAGE_SIZE,
 				    &vl->vdev, true, true, ctx,
 				    vl_queue_notify, callback, name);
