@@ -132,8 +132,9 @@ pub trait Host: Send {
     /// What each stream can do.
     fn streams(&self) -> &[PcmInfo];
 
-    /// The stream goes on that another process has played: what that has left behind is to stay.
-    fn inherit(&mut self, _stream: usize) {}
+    /// The stream goes on of which another process has played or captured `frames` frames since the last
+    /// PREPARE: what that has left behind is to stay.
+    fn inherit(&mut self, _stream: usize, _frames: u64) {}
 
     /// Gets a stream ready with these parameters, from position 0. May be repeated.
     ///

@@ -182,11 +182,12 @@ impl Card {
                 continue;
             };
             if pcm.is_resuming() {
-                self.host.inherit(id);
+                self.host.inherit(id, pcm.tally.frames);
             }
             let mut result = self.host.prepare(id, &params);
-            if pcm.state == State::Running && result.is_ok() && !pcm.is_resuming() {
-                result = pcm.start(&mut *self.host, now);
+            if pcm.state == State::Running && !pcm.is_resuming() {
+                // What cannot be opened is silent: its driver waits for its messages all the same.
+                result = pcm.start(&mut *self.host, now).and(result);
             }
             if let Err(error) = result {
                 self.report(Report::Failed(id, error));

@@ -78,6 +78,12 @@ fn refuse(error: &dyn std::error::Error) -> Error {
     Error::BackendInternalError
 }
 
+/// Reports a failure to the log, and ends the connection: the request has an answer of its own, for which
+/// the frontend would wait.
+fn hang_up(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::ReqHandlerError(std::io::Error::other(error))
+}
+
 /// An eventfd that cannot keep the audio thread waiting.
 fn nonblocking(fd: Option<File>) -> Option<File> {
     if let Some(file) = &fd
@@ -228,9 +234,7 @@ impl VhostUserBackendReqHandlerMut for Session {
         let device = Arc::clone(&self.device);
         let plan = self.ring(index)?;
         plan.started = false;
-        let base = device
-            .stop_ring(index as usize)
-            .map_err(|error| refuse(&error))?;
+        let base = device.stop_ring(index as usize).map_err(hang_up)?;
         plan.base = base.unwrap_or(plan.base);
         Ok(VhostUserVringState::new(index, plan.base.into()))
     }
@@ -323,8 +327,7 @@ impl VhostUserBackendReqHandlerMut for Session {
     }
 
     fn get_inflight_fd(&mut self, asked: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
-        Area::create(asked.num_queues, asked.queue_size, self.offer.words)
-            .map_err(|error| refuse(&error))
+        Area::create(asked.num_queues, asked.queue_size, self.offer.words).map_err(hang_up)
     }
 
     fn set_inflight_fd(&mut self, inflight: &VhostUserInflight, file: File) -> Result<()> {

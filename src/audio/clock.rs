@@ -16,13 +16,13 @@ const BACKLOG: Nanos = 2_000_000;
 pub trait Medium: Send {
     /// See [`Host::streams`].
     fn streams(&self) -> &[PcmInfo];
-    /// See [`Host::prepare`].
+    /// See [`Host::prepare`]. Where it fails, what follows is silence, at the right pace.
     ///
     /// # Errors
     /// The medium cannot be used so.
     fn prepare(&mut self, stream: usize, params: &Params) -> Result<(), HostError>;
     /// See [`Host::inherit`].
-    fn inherit(&mut self, _stream: usize) {}
+    fn inherit(&mut self, _stream: usize, _frames: u64) {}
     /// The clock of the stream runs from now on.
     fn started(&mut self, _stream: usize) {}
     /// The stream has been stopped; what was written should be safe now.
@@ -102,12 +102,11 @@ impl<M: Medium> Host for Clocked<M> {
         self.medium.streams()
     }
 
-    fn inherit(&mut self, stream: usize) {
-        self.medium.inherit(stream);
+    fn inherit(&mut self, stream: usize, frames: u64) {
+        self.medium.inherit(stream, frames);
     }
 
     fn prepare(&mut self, stream: usize, params: &Params) -> Result<(), HostError> {
-        self.medium.prepare(stream, params)?;
         if let Some((clock, cursor)) = self.streams.get_mut(stream) {
             *clock = FrameClock {
                 rate: params.rate,
@@ -116,7 +115,7 @@ impl<M: Medium> Host for Clocked<M> {
             };
             *cursor = 0;
         }
-        Ok(())
+        self.medium.prepare(stream, params)
     }
 
     fn start(&mut self, stream: usize, now: Nanos) -> Result<(), HostError> {

@@ -66,9 +66,9 @@ impl Host for Routes {
         &self.infos
     }
 
-    fn inherit(&mut self, stream: usize) {
+    fn inherit(&mut self, stream: usize, frames: u64) {
         if let Some((host, stream)) = self.lead_mut(stream) {
-            host.inherit(stream);
+            host.inherit(stream, frames);
         }
     }
 

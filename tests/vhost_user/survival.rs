@@ -125,6 +125,57 @@ fn a_stream_captures_on_in_whole_periods() {
 }
 
 #[test]
+fn a_stream_that_is_captured_from_a_file_goes_on_in_the_middle_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("in.wav");
+    // Odd bytes: none is the silence of U8.
+    let samples: Vec<u8> = noise(PERIOD * PERIODS, 27)
+        .iter()
+        .map(|byte| byte | 1)
+        .collect();
+    wav::write(&path, wav::spec(8000, 1, 8), &samples);
+    let start = || Device::start(&["--host", "file", "--capture-file", path.to_str().unwrap()]);
+    let (mut device, mut kept) = (start(), None);
+    let mut card = attach(&device, &mut kept);
+    card.prepare(0, &SMALL);
+    let heads: Vec<_> = (0..PERIODS)
+        .map(|_| card.queue_capture(0, PERIOD))
+        .collect();
+    card.kick(RX);
+    card.must(START, 0);
+    let mut heard = Vec::new();
+    for (count, head) in heads.into_iter().enumerate() {
+        if count == 10 {
+            replace(&mut card, &mut device, SIGKILL, &mut kept, start());
+        }
+        let completion = card.completion(RX);
+        completion.expect_captured(head, PERIOD);
+        heard.extend(completion.samples);
+    }
+    card.close(0);
+    let hole = heard.iter().filter(|byte| **byte == 0x80).count();
+    let before = heard.iter().position(|byte| *byte == 0x80).unwrap();
+    assert!(before >= 10 * PERIOD);
+    assert!(heard[before..][..hole].iter().all(|byte| *byte == 0x80));
+    heard.drain(before..before + hole);
+    assert!(samples.starts_with(&heard), "heard twice, or passed over");
+}
+
+#[test]
+fn a_stream_whose_file_cannot_be_written_any_more_plays_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut device, mut kept) = (player(&folder), None);
+    let mut card = attach(&device, &mut kept);
+    let heads = play_ten(&mut card, &noise(PERIOD * PERIODS, 28));
+    let full = Device::start(&["--host", "file", "--playback-file", "/dev/full"]);
+    replace(&mut card, &mut device, SIGKILL, &mut kept, full);
+    for &head in &heads[10..] {
+        card.completion(TX).expect_played(head);
+    }
+    card.close(0);
+}
+
+#[test]
 fn a_stream_that_pauses_is_kept_with_its_messages() {
     let folder = tempfile::tempdir().unwrap();
     let (mut device, mut kept) = (player(&folder), None);

@@ -87,7 +87,7 @@ impl Medium for Player {
         &self.streams
     }
 
-    fn inherit(&mut self, _stream: usize) {
+    fn inherit(&mut self, _stream: usize, _frames: u64) {
         self.disk.order(Order::Inherit(self.place));
     }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! A stream that is captured from a WAV file. It starts over at every PREPARE and is followed by
-//! silence.
+//! A stream that is captured from a WAV file. It starts over at every PREPARE of a driver and is
+//! followed by silence.
 
 use std::path::Path;
 
@@ -18,6 +18,8 @@ pub struct Recorder {
     streams: [PcmInfo; 1],
     samples: Vec<u8>,
     at: usize,
+    /// Frames that another process has captured before this one goes on.
+    inherited: u64,
     frame_bytes: usize,
     silence: Silence,
 }
@@ -46,6 +48,7 @@ impl Recorder {
             streams: [info],
             samples: samples.to_vec(),
             at: 0,
+            inherited: 0,
             frame_bytes: 1,
             silence: Silence::default(),
         })
@@ -57,9 +60,16 @@ impl Medium for Recorder {
         &self.streams
     }
 
+    fn inherit(&mut self, _stream: usize, frames: u64) {
+        self.inherited = frames;
+    }
+
     fn prepare(&mut self, _stream: usize, params: &Params) -> Result<(), HostError> {
-        self.at = 0;
         self.frame_bytes = params.frame_bytes() as usize;
+        let captured = usize::try_from(std::mem::take(&mut self.inherited)).unwrap_or(usize::MAX);
+        self.at = captured
+            .saturating_mul(self.frame_bytes)
+            .min(self.samples.len());
         self.silence = Silence::new(params);
         Ok(())
     }
