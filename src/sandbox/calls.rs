@@ -22,6 +22,11 @@ const F_SETSIG: u64 = 10;
 const F_SETOWN_EX: u64 = 15;
 const FIOSETOWN: u64 = 0x8901;
 const SIOCSPGRP: u64 = 0x8902;
+/// Requests that have these signals sent: by a terminal, which names the processes in its foreground itself, to
+/// the shell that has started us, or to what else runs there.
+const F_SETFL: u64 = 4;
+const O_ASYNC: u64 = 0x2000;
+const FIOASYNC: u64 = 0x5452;
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 type Result<T> = std::result::Result<T, seccompiler::BackendError>;
@@ -102,9 +107,16 @@ fn allowed(needs: &Needs) -> Result<Rules> {
         libc::SYS_tgkill,
         only(vec![when(0, SeccompCmpOp::Eq, own)?])?,
     );
-    let no_owner = but(1, [F_SETOWN, F_SETSIG, F_SETOWN_EX])?;
+    let mut no_owner = but(1, [F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETFL])?;
+    let flags = when(1, SeccompCmpOp::Eq, F_SETFL)?;
+    let silent = when(2, SeccompCmpOp::MaskedEq(O_ASYNC), 0)?;
+    no_owner.extend(only(vec![flags, silent])?);
     rules.insert(libc::SYS_fcntl, no_owner);
-    rules.insert(libc::SYS_ioctl, but(1, [FIOSETOWN, SIOCSPGRP])?);
+    // A terminal also signals those in its foreground when its size changes or its session ends, and those
+    // who read it when others are put there.
+    let [size, end, foreground] = [libc::TIOCSWINSZ, libc::TIOCNOTTY, libc::TIOCSPGRP];
+    let signalling = [FIOSETOWN, SIOCSPGRP, FIOASYNC, size, end, foreground];
+    rules.insert(libc::SYS_ioctl, but(1, signalling)?);
     let itself = when(0, SeccompCmpOp::Eq, 0)?;
     rules.insert(libc::SYS_prlimit64, only(vec![itself])?);
     // Who can write to other local sockets can ask the service manager for anything, as its user.
@@ -177,7 +189,8 @@ mod tests {
     #[test]
     fn nobody_is_named_whom_the_kernel_sends_signals() {
         let [_, allowed] = programs(&Needs::default()).unwrap();
-        let judge = |call, request| judge(&allowed, call, [3, request, 1, 0, 0, 0]);
+        let judge_with = |call, request, value| judge(&allowed, call, [3, request, value, 0, 0, 0]);
+        let judge = |call, request| judge_with(call, request, 1);
         let yes = u32::from(SeccompAction::Allow);
         let absent = u32::from(SeccompAction::Errno(libc::ENOSYS as u32));
         assert_eq!(F_SETOWN, libc::F_SETOWN as u64);
@@ -187,11 +200,30 @@ mod tests {
                 assert_eq!(judge(libc::SYS_fcntl, request), absent, "{request}");
             }
         }
+        assert_eq!(F_SETFL, libc::F_SETFL as u64);
+        assert_eq!(O_ASYNC, libc::O_ASYNC as u64);
+        let nonblocking = libc::O_NONBLOCK as u64;
+        for (flags, says) in [
+            (0, yes),
+            (nonblocking, yes),
+            (O_ASYNC, absent),
+            (O_ASYNC | nonblocking, absent),
+            (u64::from(u32::MAX), absent),
+        ] {
+            assert_eq!(judge_with(libc::SYS_fcntl, F_SETFL, flags), says);
+        }
+        // Elsewhere that bit is a part of a number.
+        let duplicate = libc::F_DUPFD_CLOEXEC as u64;
+        assert_eq!(judge_with(libc::SYS_fcntl, duplicate, O_ASYNC), yes);
         for request in [libc::F_GETFD, libc::F_SETFL, libc::F_DUPFD_CLOEXEC] {
             assert_eq!(judge(libc::SYS_fcntl, request as u64), yes, "{request}");
         }
-        for request in [FIOSETOWN, SIOCSPGRP] {
+        let terminal = [libc::TIOCSWINSZ, libc::TIOCNOTTY, libc::TIOCSPGRP];
+        for request in [FIOSETOWN, SIOCSPGRP, FIOASYNC].into_iter().chain(terminal) {
             assert_eq!(judge(libc::SYS_ioctl, request), absent, "{request:#x}");
+        }
+        for request in [libc::TCGETS, libc::FIONBIO, libc::FIONREAD] {
+            assert_eq!(judge(libc::SYS_ioctl, request), yes, "{request:#x}");
         }
         // `SNDRV_CTL_IOCTL_CARD_INFO`
         assert_eq!(judge(libc::SYS_ioctl, 0x8178_5501), yes);

@@ -142,7 +142,10 @@ fn absent(folder: &Path) -> bool {
         Some(Errno::ENOSYS as i32)
     );
     assert!(std::os::unix::net::UnixDatagram::pair().is_err());
-    UnixStream::pair().unwrap();
+    let (pair, _other) = UnixStream::pair().unwrap();
+    let flags = |flags| nix::fcntl::fcntl(&pair, nix::fcntl::FcntlArg::F_SETFL(flags));
+    assert_eq!(flags(nix::fcntl::OFlag::O_NONBLOCK), Ok(0));
+    assert_eq!(flags(nix::fcntl::OFlag::O_ASYNC), Err(Errno::ENOSYS));
     let code = nix::libc::PROT_READ | nix::libc::PROT_EXEC;
     let flags = nix::libc::MAP_PRIVATE | nix::libc::MAP_ANONYMOUS;
     assert!(MmapRegion::<()>::build(None, 4096, code, flags).is_err());
