@@ -21,7 +21,10 @@ const FIRST_FREE: RawFd = 3;
 /// # Errors
 /// The descriptor is not open, is a standard stream, or is no stream socket.
 pub fn connected_socket(fd: RawFd) -> std::io::Result<UnixStream> {
-    stream_socket(fd).map(UnixStream::from)
+    let socket = UnixStream::from(stream_socket(fd)?);
+    // The parent process may have it otherwise; whoever reads from it would ask it all the time.
+    socket.set_nonblocking(false)?;
+    Ok(socket)
 }
 
 /// Takes over an inherited stream socket of the Unix domain that listens. To be called as

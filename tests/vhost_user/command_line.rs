@@ -8,7 +8,7 @@ use std::process::{Child, Output};
 #[cfg(feature = "alsa")]
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
@@ -276,14 +276,34 @@ fn descriptors_that_are_no_sockets_are_refused() {
 /// A device process with one end of a socket pair, and the other end.
 fn child(folder: &TempDir, arguments: &[&str]) -> (Child, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    (child_with(&theirs, folder, arguments), ours)
+}
+
+/// A device process with this socket.
+fn child_with(theirs: &UnixStream, folder: &TempDir, arguments: &[&str]) -> Child {
+    fcntl(theirs, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
     let fd = theirs.as_raw_fd().to_string();
     let mut command = program();
     command
         .current_dir(folder.path())
         .args(["--fd", &fd])
         .args(arguments);
-    (command.spawn().unwrap(), ours)
+    command.spawn().unwrap()
+}
+
+#[test]
+fn an_inherited_socket_that_does_not_wait_is_made_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    let mut child = child_with(&theirs, &folder, &[]);
+    let mut card = Card::unattached([64; 4], EVENT_IDX);
+    card.reattach(ours);
+    // Both processes have the same socket.
+    let flags = fcntl(&theirs, FcntlArg::F_GETFL).unwrap();
+    assert!(!OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK));
+    drop(card);
+    assert!(wait_for_end(&mut child).success());
 }
 
 #[test]
