@@ -19,8 +19,7 @@ pub struct AudioThread {
 }
 
 impl AudioThread {
-    /// Starts the thread, with this priority, and takes all capabilities but
-    /// these from it.
+    /// Starts the thread, with this priority, and takes all capabilities but these from it.
     ///
     /// # Errors
     /// The system gives no thread.
