@@ -46,6 +46,7 @@ enum End {
 pub fn split() -> nix::Result<Role> {
     let signals = SigSet::from_iter([Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT]);
     signals.thread_block()?;
+    system::hear_of_ends()?;
     let (mut ending, mut short, mut replaced, mut failing) = (false, 0, None, false);
     loop {
         let start = Instant::now();

@@ -9,7 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use nix::unistd::{ForkResult, Pid, getpid, getppid};
 
@@ -68,6 +68,16 @@ fn stream_socket(fd: RawFd) -> std::io::Result<OwnedFd> {
 pub fn end(status: u8) -> ! {
     // SAFETY: it takes no pointer, and ends the process.
     unsafe { libc::_exit(status.into()) }
+}
+
+/// Has the kernel tell this process of the ends of those that it makes, and keep them until they are asked for:
+/// a parent process that does not want to hear of its own (SIGCHLD ignored) hands that on.
+///
+/// # Errors
+/// None that is known.
+pub fn hear_of_ends() -> nix::Result<()> {
+    // SAFETY: the default action runs no code of this process.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.map(drop)
 }
 
 /// Makes a copy of this process: returns its id here, and `None` in the copy, which ends with this process.

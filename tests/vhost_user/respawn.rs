@@ -147,6 +147,17 @@ fn the_worker_ends_with_its_guard_and_their_sockets_go() {
 }
 
 #[test]
+fn a_guard_hears_of_its_workers_though_its_parent_did_not_want_to() {
+    let ignored = ["env", "--ignore-signal=CHLD"];
+    let device = Device::start_by(&ignored, &["--host", "null", "--respawn"]);
+    let before = worker(device.pid(), None);
+    Card::attach(&device).expect_service();
+    kill(before, SIGKILL).unwrap();
+    worker(device.pid(), Some(before));
+    Card::attach(&device).expect_service();
+}
+
+#[test]
 fn a_worker_that_ends_by_itself_is_the_end() {
     let mut command = program();
     command.args([
