@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, alarm};
 
 use crate::system;
 
@@ -23,6 +23,8 @@ const SHORT: Duration = Duration::from_secs(1);
 const MOST_SHORT: u32 = 3;
 /// See [`MOST_SHORT`].
 const PAUSE: Duration = Duration::from_millis(100);
+/// Seconds for a worker to end in when it is told: fewer than systemd's units have for it and its guard.
+const END_TIME: u32 = 4;
 
 /// What a process is, after [`split`].
 pub enum Role {
@@ -44,7 +46,13 @@ enum End {
 /// # Errors
 /// The system gives no process.
 pub fn split() -> nix::Result<Role> {
-    let signals = SigSet::from_iter([Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT]);
+    let heard = [
+        Signal::SIGCHLD,
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGALRM,
+    ];
+    let signals = SigSet::from_iter(heard);
     signals.thread_block()?;
     system::hear_of_ends()?;
     let (mut ending, mut short, mut replaced, mut failing) = (false, 0, None, false);
@@ -112,7 +120,8 @@ fn told_to_end(signals: &SigSet) -> bool {
     false
 }
 
-/// Waits for the end of a worker, and tells it to end when this process is told.
+/// Waits for the end of a worker, and tells it to end when this process is told: one that does not, such as one
+/// whose log nobody reads, is killed. No word of that: the log is this process's, too.
 fn watch(worker: Pid, signals: &SigSet, ending: &mut bool) -> nix::Result<End> {
     let look = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
     loop {
@@ -123,8 +132,10 @@ fn watch(worker: Pid, signals: &SigSet, ending: &mut bool) -> nix::Result<End> {
             WaitStatus::Stopped(_, Signal::SIGSTOP) => send(worker, Signal::SIGKILL)?,
             WaitStatus::StillAlive => match signals.wait()? {
                 Signal::SIGCHLD => {}
+                Signal::SIGALRM => send(worker, Signal::SIGKILL)?,
                 signal => {
                     *ending = true;
+                    alarm::set(END_TIME);
                     send(worker, signal)?;
                 }
             },

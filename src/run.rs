@@ -12,6 +12,8 @@ use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
 use activation::ActivationError;
 use nix::errno::Errno;
@@ -37,6 +39,8 @@ use socket::SocketFile;
 
 /// Reports that may wait for the log; more are lost.
 const REPORTS: usize = 64;
+/// How long the end waits for the last of them to be written: whoever reads the log may stand still.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Why the program ends.
 #[derive(Debug, thiserror::Error)]
@@ -165,8 +169,12 @@ pub fn run(args: &Args) -> Result<u8, RunError> {
     let (reports, log) =
         report::channel(REPORTS).map_err(|error| RunError::Wait("reports", error.into()))?;
     let labels = description::labels(&description.streams);
-    let logger = std::thread::Builder::new()
-        .spawn(move || report::write_log(log, &labels))
+    let (writing, written) = sync_channel::<()>(0);
+    std::thread::Builder::new()
+        .spawn(move || {
+            report::write_log(log, &labels);
+            drop(writing);
+        })
         .map_err(|error| RunError::Thread("writes the log", error))?;
     let card = Card::new(
         Box::new(host),
@@ -192,7 +200,7 @@ pub fn run(args: &Args) -> Result<u8, RunError> {
     drop(mixers);
     drop(device);
     // The audio thread is gone, so the log ends.
-    let _ = logger.join();
+    let _ = written.recv_timeout(LAST_WORDS);
     result.map(|()| 0)
 }
 

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The device process: started in a folder of its own, and looked after at the end.
 
-use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::libc::O_NONBLOCK;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -69,6 +71,22 @@ impl Device {
         command.args(&wrapper[1..]).arg(program().get_program());
         command.env_remove("RUST_LOG").stdin(Stdio::null());
         Self::spawn(command, tempfile::tempdir().unwrap(), arguments)
+    }
+
+    /// The same with a log that nobody reads. See [`Device::fill_log`].
+    pub fn start_unread(arguments: &[&str]) -> Self {
+        let unread = "mkfifo unread; exec \"$0\" \"$@\" 2<>unread";
+        Self::start_by(&["sh", "-c", unread], arguments)
+    }
+
+    /// From now on, who writes a line into the log that nobody reads waits.
+    pub fn fill_log(&self) {
+        let mut options = OpenOptions::new();
+        let options = options.write(true).custom_flags(O_NONBLOCK);
+        let mut log = options.open(self.path("unread")).unwrap();
+        for length in [4096, 1] {
+            while log.write(&vec![0; length]).is_ok() {}
+        }
     }
 
     /// The same in a folder that holds files already.

@@ -147,6 +147,17 @@ fn the_worker_ends_with_its_guard_and_their_sockets_go() {
 }
 
 #[test]
+fn a_worker_that_cannot_end_is_killed() {
+    let mut device = Device::start_unread(&["--host", "null", "--respawn", "-v"]);
+    let mut card = Card::attach(&device);
+    card.expect_service();
+    let serving = worker(device.pid(), None);
+    device.fill_log();
+    assert!(device.end_by(SIGTERM).success());
+    wait_gone(serving);
+}
+
+#[test]
 fn a_guard_hears_of_its_workers_though_its_parent_did_not_want_to() {
     let ignored = ["env", "--ignore-signal=CHLD"];
     let device = Device::start_by(&ignored, &["--host", "null", "--respawn"]);

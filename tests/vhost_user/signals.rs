@@ -79,6 +79,21 @@ fn sigterm_is_heard_in_the_middle_of_a_message() {
 }
 
 #[test]
+fn a_log_that_nobody_reads_does_not_keep_the_device_from_its_end() {
+    let device = Device::start_unread(&["--host", "null"]);
+    let mut card = Card::attach(&device);
+    card.expect_service();
+    device.fill_log();
+    // What has become of this queue is a word for the log.
+    let ring = &mut card.queues[TX];
+    let jump = ring.avail_index.wrapping_add(257);
+    card.memory.store16(ring.avail + 2, jump);
+    ring.kick_anyway();
+    card.pcm_infos(2);
+    drop(device);
+}
+
+#[test]
 fn the_socket_of_a_device_that_was_killed_is_taken_over() {
     let mut first = Device::null();
     drop(Card::attach(&first));
