@@ -14,6 +14,17 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 /// Where one is talked to, if anywhere.
 type Talk = Arc<Mutex<Option<UnixStream>>>;
 
+/// What has ended a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// The descriptor is readable, or closed by its peer.
+    Ready,
+    /// A signal has come.
+    Signal,
+    /// It was long enough.
+    Nothing,
+}
+
 /// Knows whether a signal has come.
 pub struct Signals {
     /// Becomes readable when one comes, and stays so.
@@ -48,20 +59,24 @@ impl Signals {
         Ok(Self { come, talk })
     }
 
-    /// Waits until `fd` is readable or closed by its peer; false if a signal came.
+    /// Waits until `fd` is readable or closed by its peer, no longer than `limit`.
     ///
     /// # Errors
     /// The system cannot wait for it.
-    pub fn wait_for(&self, fd: BorrowedFd<'_>) -> io::Result<bool> {
+    pub fn wait_for(&self, fd: BorrowedFd<'_>, limit: PollTimeout) -> io::Result<Awaited> {
         loop {
             let mut fds = [
                 PollFd::new(fd, PollFlags::POLLIN),
                 PollFd::new(self.come.as_fd(), PollFlags::POLLIN),
             ];
-            match poll(&mut fds, PollTimeout::NONE) {
+            match poll(&mut fds, limit) {
+                Ok(0) => return Ok(Awaited::Nothing),
                 Ok(_) => {
                     let [_, signalled] = fds.map(|fd| fd.any().unwrap_or(false));
-                    return Ok(!signalled);
+                    return Ok(match signalled {
+                        true => Awaited::Signal,
+                        false => Awaited::Ready,
+                    });
                 }
                 Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
@@ -117,7 +132,19 @@ mod tests {
             ours.read(&mut [0; 12])
         });
         assert_eq!(read.unwrap().unwrap(), 0);
-        assert!(!signals.wait_for(socket.as_fd()).unwrap());
+        let awaited = signals.wait_for(socket.as_fd(), PollTimeout::NONE);
+        assert_eq!(awaited.unwrap(), Awaited::Signal);
+    }
+
+    #[test]
+    fn a_wait_ends_with_what_comes_first() {
+        let (signal, _raise) = UnixStream::pair().unwrap();
+        let signals = Signals::of(signal).unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let wait = |limit| signals.wait_for(ours.as_fd(), limit).unwrap();
+        assert_eq!(wait(PollTimeout::ZERO), Awaited::Nothing);
+        drop(theirs);
+        assert_eq!(wait(PollTimeout::NONE), Awaited::Ready);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct StreamStatus {
 pub struct CardStatus {
     /// Whether a driver is there.
     pub driver: bool,
+    /// Whether one has ever been there.
+    pub used: bool,
     /// Its streams.
     pub streams: Vec<StreamStatus>,
     /// Its jacks: whether something is plugged in.
@@ -49,6 +51,7 @@ impl CardStatus {
         };
         Self {
             driver: false,
+            used: false,
             streams: vec![idle; streams],
             jacks: vec![false; jacks],
         }
@@ -58,7 +61,8 @@ impl CardStatus {
 impl Card {
     /// Writes how the card is into the room of `status`.
     pub fn describe(&mut self, status: &mut CardStatus, now: Nanos) {
-        status.driver = self.memory.is_some() && !self.suspended;
+        status.used = self.memory.is_some();
+        status.driver = status.used && !self.suspended;
         for (room, pcm) in status.streams.iter_mut().zip(&mut self.pcms) {
             let runs = pcm.state == State::Running && !self.suspended;
             *room = StreamStatus {

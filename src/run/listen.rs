@@ -7,16 +7,22 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use nix::poll::PollTimeout;
 use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
 
 use super::RunError;
+use crate::card::CardStatus;
 use crate::device::Device;
 use crate::session::{Offer, Session};
-use crate::signals::Signals;
+use crate::signals::{Awaited, Signals};
 
 /// How long a frontend that cannot be let in, for want of descriptors or memory, waits until it is tried
 /// again.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Milliseconds for the next frontend where one has gone and no driver has used the card yet: whoever is to
+/// use it may have died while it waited, and comes again.
+const GRACE: u16 = 2000;
 
 /// How long a device waits for the next frontend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +32,18 @@ pub enum Stay {
     /// While a driver uses the card. Somebody else listens, and starts the program for the next one,
     /// with the card as it is described then.
     InUse,
+}
+
+impl Stay {
+    /// How long to wait for another frontend where one has gone; `None` where nobody waits.
+    fn patience(self, device: &Device) -> Option<PollTimeout> {
+        if self == Self::Always || device.has_driver() {
+            return Some(PollTimeout::NONE);
+        }
+        let status = device.status(CardStatus::new(0, 0));
+        let used = status.is_ok_and(|status| status.used);
+        (!used).then(|| GRACE.into())
+    }
 }
 
 /// Serves one frontend after the other until a signal comes, or nobody uses the card.
@@ -40,8 +58,13 @@ pub fn listen(
     signals: &Signals,
 ) -> Result<(), RunError> {
     let wait = |error| RunError::Wait("frontends", error);
-    let mut failing = false;
-    while signals.wait_for(listener.as_fd()).map_err(wait)? {
+    let (mut failing, mut limit) = (false, PollTimeout::NONE);
+    loop {
+        match signals.wait_for(listener.as_fd(), limit).map_err(wait)? {
+            Awaited::Ready => {}
+            Awaited::Signal => return Ok(()),
+            Awaited::Nothing => break log::info!("nobody has come to use the card"),
+        }
         match listener.accept() {
             Ok((socket, _)) => {
                 log::info!("a frontend has connected");
@@ -50,9 +73,9 @@ pub fn listen(
                     continue;
                 }
                 failing = false;
-                if stay == Stay::InUse && !device.has_driver() {
-                    log::info!("nobody uses the card any more");
-                    return Ok(());
+                match stay.patience(device) {
+                    Some(patience) => limit = patience,
+                    None => break log::info!("nobody uses the card any more"),
                 }
             }
             Err(error) => pause(&mut failing, &error),

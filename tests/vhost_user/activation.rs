@@ -17,6 +17,7 @@ use crate::card::Card;
 use crate::device::{Device, program, wait_for_end};
 use crate::driver::LIMIT;
 use crate::frontend::EVENT_IDX;
+use crate::respawn::worker;
 
 /// What a shell does before it becomes the device: its standard input is the first socket, its
 /// standard output the second.
@@ -113,21 +114,52 @@ fn a_card_that_nobody_uses_is_left_to_the_service_manager() {
     let start = || {
         let _ = fs::remove_file(folder.join("socket"));
         let sockets = vec![listen(folder, "socket")];
-        let child = activated(folder, HAND_OVER, sockets, &[]).spawn().unwrap();
+        let mut command = activated(folder, HAND_OVER, sockets, &["-v"]);
+        let child = command.stderr(Stdio::piped()).spawn().unwrap();
         let socket = UnixStream::connect(folder.join("socket")).unwrap();
         (child, socket)
     };
+    let ends = |mut child: Child, words: &str| {
+        assert!(wait_for_end(&mut child).success());
+        let log = child.wait_with_output().unwrap().stderr;
+        let log = String::from_utf8(log).unwrap();
+        assert!(log.contains(words), "{log}");
+    };
     // Nobody has used it yet.
-    let (mut child, socket) = start();
+    let (child, socket) = start();
     drop(socket);
-    assert!(wait_for_end(&mut child).success());
-    // Its driver has let go of it.
-    let (mut child, socket) = start();
+    ends(child, "nobody has come to use the card");
+    // Its driver has let go of it: the next one is to find the card as it is described then.
+    let (child, socket) = start();
     let mut card = Card::unattached([256; 4], EVENT_IDX);
     card.reattach(socket);
     card.expect_service();
     card.leave();
-    assert!(wait_for_end(&mut child).success());
+    ends(child, "nobody uses the card any more");
+}
+
+#[test]
+fn a_frontend_waits_behind_one_that_has_died() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let sockets = vec![listen(folder, "socket")];
+    let options = ["--host", "null", "--respawn"];
+    let mut command = activated(folder, HAND_OVER, sockets, &options);
+    let child = command.spawn().unwrap();
+    let guard = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let connect = || UnixStream::connect(folder.join("socket")).unwrap();
+    let (mut card, mut kept) = (Card::unattached([256; 4], EVENT_IDX), None);
+    card.reattach_keeping(connect(), &mut kept);
+    card.expect_service();
+    // The process that comes next finds both.
+    drop(connect());
+    let next = connect();
+    kill(worker(guard, None), Signal::SIGKILL).unwrap();
+    card.detach();
+    card.reattach_keeping(next, &mut kept);
+    card.expect_service();
+    drop(card);
+    end(child);
 }
 
 #[test]

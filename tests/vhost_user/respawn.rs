@@ -33,7 +33,7 @@ fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// The worker of this guard, other than the one before.
-fn worker(guard: Pid, before: Option<Pid>) -> Pid {
+pub fn worker(guard: Pid, before: Option<Pid>) -> Pid {
     let path = format!("/proc/{guard}/task/{guard}/children");
     wait_until("a worker", || {
         let children = fs::read_to_string(&path).unwrap();
