@@ -26,6 +26,7 @@ mod inflight;
 mod jack;
 mod journal;
 mod lifecycle;
+mod log_limit;
 mod memory;
 mod message;
 mod meter;
@@ -52,6 +53,7 @@ use std::io::Write;
 
 use clap::Parser;
 use log::LevelFilter;
+use log_limit::LogLimit;
 
 fn main() -> ! {
     let args = args::Args::parse();
@@ -68,8 +70,11 @@ fn main() -> ! {
     log.filter_level(level)
         // It logs from the audio thread, at the mercy of the driver; this program counts instead.
         .filter_module("virtio_queue", LevelFilter::Off)
-        .parse_default_env()
-        .init();
+        .parse_default_env();
+    let log = log.build();
+    log::set_max_level(log.filter());
+    // It is the first.
+    let _ = log::set_boxed_logger(Box::new(LogLimit::new(log)));
     let result: Result<u8, Box<dyn Error>> = match &args.command {
         Some(args::Command::Tell(tell)) => done(command::client::tell(tell)),
         Some(args::Command::Completions { shell }) => done(completions::print(*shell)),

@@ -26,6 +26,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long sound is measured for who asks once: two periods of it, within these bounds.
 const SHORTEST_MOMENT: Duration = Duration::from_millis(100);
 const LONGEST_MOMENT: Duration = Duration::from_millis(500);
+/// How long a client that cannot be let in waits until it is tried again.
+const PAUSE: Duration = Duration::from_millis(100);
 /// A client needs little stack, and locked memory is counted.
 const STACK: usize = 128 << 10;
 
@@ -43,13 +45,19 @@ pub fn start(
         description,
     });
     let accept = move || {
+        let mut failing = false;
         for client in listener.incoming() {
             match client {
-                Ok(client) => welcome(client, &desk),
+                Ok(client) => {
+                    failing = false;
+                    welcome(client, &desk);
+                }
+                // Out of descriptors, most likely: said once, and tried again, but not all the time.
                 Err(error) => {
-                    log::warn!("command socket: {error}");
-                    // Out of descriptors, most likely: a tight loop would not help.
-                    thread::sleep(Duration::from_millis(100));
+                    if !std::mem::replace(&mut failing, true) {
+                        log::warn!("command socket: cannot let a client in, and tries on: {error}");
+                    }
+                    thread::sleep(PAUSE);
                 }
             }
         }

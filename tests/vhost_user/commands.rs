@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Commands to a running device: what a user types, and what a program says.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::process::Stdio;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
@@ -43,7 +44,10 @@ pub struct Client {
 impl Client {
     pub fn connect(device: &Device) -> Self {
         drop(device.connect());
-        let socket = UnixStream::connect(device.path(COMMANDS)).unwrap();
+        Self::on(UnixStream::connect(device.path(COMMANDS)).unwrap())
+    }
+
+    fn on(socket: UnixStream) -> Self {
         socket.set_read_timeout(Some(LIMIT)).unwrap();
         let replies = BufReader::new(socket.try_clone().unwrap());
         Self { socket, replies }
@@ -358,4 +362,41 @@ fn a_stream_that_has_a_role_tells_it() {
     let device = Device::start(&[&role[..], &["--command-socket", COMMANDS]].concat());
     let (_, status) = tell(&device, &["status", "--json"]);
     assert!(status.contains("\"role\":\"Navigation\""), "{status}");
+}
+
+/// The lowest number that no descriptor of the device has.
+fn free_descriptor(device: &Device) -> usize {
+    let folder = fs::read_dir(format!("/proc/{}/fd", device.pid())).unwrap();
+    let names = folder.map(|entry| entry.unwrap().file_name());
+    let taken: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+    (0..)
+        .find(|free: &usize| !taken.contains(&free.to_string()))
+        .unwrap()
+}
+
+#[test]
+fn a_client_that_cannot_be_let_in_is_told_of_once_and_comes_in_later() {
+    let device = Device::start(&["--host", "null", "--command-socket", COMMANDS]);
+    let mut card = Card::attach(&device);
+    card.expect_service();
+    let limit = |descriptors: usize| {
+        let mut command = Command::new("prlimit");
+        command.args(["--pid", &device.pid().to_string()]);
+        let limit = command.arg(format!("--nofile={descriptors}:")).status();
+        assert!(limit.unwrap().success());
+    };
+    limit(free_descriptor(&device));
+    let socket = UnixStream::connect(device.path(COMMANDS)).unwrap();
+    let mut client = Client::on(socket);
+    let told = || device.log().matches("cannot let a client in").count();
+    let end = Instant::now() + LIMIT;
+    while told() == 0 {
+        assert!(Instant::now() < end, "no word of it: {}", device.log());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // It is tried several times meanwhile.
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(told(), 1, "{}", device.log());
+    limit(256);
+    assert_eq!(client.say("{\"command\":\"jacks\"}"), "{\"jacks\":[]}\n");
 }

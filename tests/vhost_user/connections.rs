@@ -80,6 +80,19 @@ fn messages_that_are_no_vhost_user_end_the_connection_at_most() {
 }
 
 #[test]
+fn a_frontend_that_is_dropped_again_and_again_does_not_fill_the_log() {
+    const TIMES: usize = 100;
+    let device = Device::null();
+    for _ in 0..TIMES {
+        let mut raw = RawFrontend::new(device.connect());
+        raw.send(u32::MAX, 1, &[], &[]);
+        assert_eq!(raw.answer(), None);
+    }
+    let said = device.log().matches("the frontend is dropped").count();
+    assert!((1..TIMES).contains(&said), "{said}");
+}
+
+#[test]
 fn queues_that_do_not_exist_are_refused() {
     let device = Device::null();
     let event = EventFd::new(0).unwrap();
