@@ -23,8 +23,9 @@ const SHORT: Duration = Duration::from_secs(1);
 const MOST_SHORT: u32 = 3;
 /// See [`MOST_SHORT`].
 const PAUSE: Duration = Duration::from_millis(100);
-/// Seconds for a worker to end in when it is told: fewer than systemd's units have for it and its guard.
-const END_TIME: u32 = 4;
+/// Seconds for a worker to end in when it is told, more than a pipeline of GStreamer has for that. Service
+/// managers may have less patience.
+const END_TIME: u32 = 9;
 
 /// What a process is, after [`split`].
 pub enum Role {
