@@ -97,8 +97,7 @@ fn version(machine: &Machine) -> String {
     };
     let folders = LIBRARIES.iter().flat_map(|folder| {
         let below = machine.names(folder).into_iter();
-        let below =
-            below.filter(|name| name.ends_with("-linux-gnu") || name.contains("-linux-gnu"));
+        let below = below.filter(|name| name.contains("-linux-gnu"));
         let below = below.map(move |name| format!("{folder}/{name}"));
         std::iter::once((*folder).to_owned()).chain(below)
     });
