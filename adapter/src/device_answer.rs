@@ -7,21 +7,18 @@
 //! hangs, floods or talks nonsense costs the one who asks [`LIMIT`] and gets no attention.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, sockopt,
-};
+use nix::sys::socket::{getsockopt, sockopt};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
 
 use crate::command_socket;
 use crate::signals::poll_until;
+use crate::unix_socket::connect_at_once;
 
 /// How long an answer is waited for. A sound device may measure for half a second before it says how
 /// loud it is.
@@ -104,7 +101,7 @@ impl Serialize for DeviceAnswer {
 
 /// One question, one answer, and the process that made the socket.
 fn ask(path: &Path, due: Instant) -> Result<(Option<i32>, Value), AskError> {
-    let mut socket = connect_at_once(path)?;
+    let mut socket = connect_at_once(path).map_err(no_connection)?;
     // 1 is a system manager that made the socket for somebody else.
     let process = getsockopt(&socket, sockopt::PeerCredentials).ok();
     let process = process.map(|peer| peer.pid()).filter(|id| *id > 1);
@@ -135,17 +132,12 @@ fn ask(path: &Path, due: Instant) -> Result<(Option<i32>, Value), AskError> {
     understand(line).map(|value| (process, value))
 }
 
-/// A socket that waits for nobody: a listener whose queue is full is a silent one.
-fn connect_at_once(path: &Path) -> Result<UnixStream, AskError> {
-    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let new = socket(AddressFamily::Unix, SockType::Stream, flags, None);
-    let new: OwnedFd = new.map_err(io::Error::from)?;
-    let address = UnixAddr::new(path).map_err(io::Error::from)?;
-    match connect(new.as_raw_fd(), &address) {
-        Ok(()) => Ok(new.into()),
-        Err(Errno::EAGAIN) => Err(AskError::Silent),
-        Err(Errno::ECONNREFUSED) => Err(AskError::Nobody),
-        Err(errno) => Err(io::Error::from(errno).into()),
+/// A listener whose queue is full is a silent one.
+fn no_connection(error: io::Error) -> AskError {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => AskError::Silent,
+        io::ErrorKind::ConnectionRefused => AskError::Nobody,
+        _ => error.into(),
     }
 }
 
@@ -161,10 +153,11 @@ fn understand(line: &[u8]) -> Result<Value, AskError> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::net::UnixListener;
+    use std::os::unix::net::{UnixListener, UnixStream};
     use std::thread;
 
     use super::*;
+    use crate::unix_socket::tests::fill_queue;
 
     /// Asks a listener that treats its client like this.
     fn asked(serve: impl FnOnce(UnixStream) + Send + 'static) -> DeviceAnswer {
@@ -233,17 +226,13 @@ mod tests {
     fn a_queue_that_is_full_and_a_socket_without_listener_are_not_waited_for() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("full");
+        let due = Instant::now() + LIMIT;
         let listener = UnixListener::bind(&path).unwrap();
-        let mut waiting = Vec::new();
-        let error = loop {
-            match connect_at_once(&path) {
-                Ok(socket) => waiting.push(socket),
-                Err(error) => break error,
-            }
-        };
+        let (waiting, _) = fill_queue(&path);
+        let error = ask(&path, due).unwrap_err();
         assert!(matches!(error, AskError::Silent), "{error}");
         drop((listener, waiting));
-        let error = connect_at_once(&path).unwrap_err();
+        let error = ask(&path, due).unwrap_err();
         assert!(matches!(error, AskError::Nobody), "{error}");
         assert!(
             DeviceAnswer::ask(root.path(), "music").is_none(),

@@ -30,4 +30,5 @@ pub mod run;
 pub mod session;
 pub mod shortage;
 pub mod signals;
+pub mod unix_socket;
 pub mod watch;

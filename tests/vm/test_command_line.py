@@ -4,6 +4,7 @@
 import json
 import re
 import signal
+import socket
 import time
 
 import alsa_tools
@@ -125,6 +126,19 @@ def test_an_ephemeral_device_that_stays_open_is_waited_for_once():
         assert time.monotonic() - since < 8
         assert "an application still has short open" in adapter.output()
     wait_until(lambda: not (CLASS / "short").exists(), "the device to be gone")
+
+
+def test_an_adapter_that_finds_no_room_in_a_queue_ends_when_it_is_told():
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as waiting:
+        path = FOLDER / "full.socket"
+        path.unlink(missing_ok=True)
+        listener.bind(str(path))
+        listener.listen(0)
+        waiting.connect(str(path))
+        adapter = Program(ADAPTER, "run", "--name", "odd", "--socket", path)
+        says = f"cannot connect to {path}, and tries on: Resource temporarily unavailable"
+        wait_until(lambda: says in adapter.output(), "a word about it")
+        assert adapter.stop() == 0, adapter.output()
 
 
 def test_a_device_without_a_driver_is_told():

@@ -12,6 +12,7 @@ use crate::device_process::DeviceProcess;
 use crate::news::News;
 use crate::shortage::is_shortage;
 use crate::signals::Signals;
+use crate::unix_socket::connect_at_once;
 
 /// First and longest wait between two tries.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(2));
@@ -66,7 +67,8 @@ impl BackOff {
     }
 }
 
-/// Connects to `path`; waits for somebody to listen there until `give_up`, or for ever.
+/// Connects to `path`; waits for somebody to listen there, and for room in the queue of who does,
+/// until `give_up`, or for ever.
 /// `None`: a signal, or the end of the process that is to listen, ended the wait. `news` is told when
 /// there is a wait.
 pub(super) fn connect(
@@ -76,8 +78,13 @@ pub(super) fn connect(
     process: Option<&mut DeviceProcess>,
     news: &mut News,
 ) -> Result<Option<UnixStream>, RunError> {
-    let tries = || UnixStream::connect(path).inspect_err(|_| news.tell());
-    connect_by(tries, path, signals, give_up, process)
+    let tries = || connect_at_once(path).inspect_err(|_| news.tell());
+    let socket = connect_by(tries, path, signals, give_up, process)?;
+    if let Some(socket) = &socket {
+        let blocking = socket.set_nonblocking(false);
+        blocking.map_err(|source| failed(path, source, false))?;
+    }
+    Ok(socket)
 }
 
 fn connect_by(
@@ -136,9 +143,11 @@ fn failed(path: &Path, source: io::Error, nobody: bool) -> RunError {
 #[cfg(test)]
 mod tests {
     use nix::errno::Errno;
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
     use std::os::unix::net::UnixListener;
 
     use super::*;
+    use crate::unix_socket::tests::fill_queue;
 
     fn tried(
         path: &Path,
@@ -173,6 +182,36 @@ mod tests {
             matches!(error, RunError::NobodyListens { .. }),
             "a file nobody listens on"
         );
+    }
+
+    #[test]
+    fn a_queue_that_is_full_is_waited_for_by_who_hears_signals() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let signals = Signals::register().unwrap();
+        let listener = UnixListener::bind(&path).unwrap();
+        let (waiting, _) = fill_queue(&path);
+
+        let soon = Some(Instant::now() + Duration::from_millis(20));
+        let error = tried(&path, &signals, soon, None).unwrap_err();
+        assert!(matches!(error, RunError::Connect { .. }), "{error:?}");
+        // Its end is a signal as that which ends this run.
+        let mut process =
+            DeviceProcess::start(Path::new("/bin/false"), &["ignored".into()], None).unwrap();
+        let connected = tried(&path, &signals, None, Some(&mut process));
+        assert!(connected.unwrap().is_none());
+
+        let accepting = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            for _ in waiting {
+                listener.accept().unwrap();
+            }
+            listener.accept().unwrap()
+        });
+        let socket = tried(&path, &signals, None, None).unwrap().unwrap();
+        accepting.join().unwrap();
+        let flags = OFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFL).unwrap());
+        assert!(!flags.contains(OFlag::O_NONBLOCK), "{flags:?}");
     }
 
     #[test]
