@@ -138,11 +138,7 @@ impl DeviceProcess {
         Ok(matches!(status, WaitStatus::Stopped(..)))
     }
 
-    /// Kills it, and waits for its end.
-    ///
-    /// # Errors
-    /// [`ProcessError::Watch`]
-    pub fn kill(&mut self) -> Result<ExitStatus, ProcessError> {
+    fn kill(&mut self) -> Result<ExitStatus, ProcessError> {
         self.child.kill().map_err(ProcessError::Watch)?;
         self.child.wait().map_err(ProcessError::Watch)
     }
@@ -173,13 +169,16 @@ impl DeviceProcess {
         }
     }
 
-    /// Ends it: SIGTERM, and SIGKILL if it does not end in time.
+    /// Ends it: SIGTERM, and SIGKILL if it does not end in time, or is stopped and hears nothing.
     ///
     /// # Errors
     /// [`ProcessError::Watch`]
     pub fn end(&mut self, signals: &Signals) -> Result<ExitStatus, ProcessError> {
         if let Some(status) = self.exit_status()? {
             return Ok(status);
+        }
+        if self.is_stopped()? {
+            return self.kill();
         }
         // The child has not been waited for, so the number is still its own.
         kill(self.pid(), Signal::SIGTERM).map_err(|errno| ProcessError::Watch(errno.into()))?;

@@ -199,25 +199,22 @@ impl Run<'_> {
             Ok(_) => Duration::ZERO,
         };
         let ended = process.wait(self.signals, time)?;
-        match &served {
-            _ if ended.is_some() => {}
-            Ok(Ending::CommandStopped) => drop(process.kill()?),
-            _ => drop(process.end(self.signals)?),
+        if ended.is_none() {
+            process.end(self.signals)?;
         }
-        Ok(match (served, ended) {
-            (Ok(Ending::CommandEnded(status)), _) => Some(RunError::CommandEnded(status)),
-            (Ok(Ending::BackendClosed), Some(status)) => Some(RunError::CommandEnded(status)),
-            (Ok(Ending::BackendClosed), None) => Some(RunError::CommandSilent),
-            (Ok(Ending::CommandStopped), _) => Some(RunError::CommandStopped),
-            (Ok(_), _) => None,
+        Ok(Some(match (served, ended) {
+            (Ok(Ending::Signal | Ending::Destroyed | Ending::StillOpen), _) => return Ok(None),
+            (Ok(Ending::CommandStopped), _) => RunError::CommandStopped,
+            (Ok(Ending::CommandEnded(status)), _) => RunError::CommandEnded(status),
+            (Ok(Ending::BackendClosed), Some(status)) => RunError::CommandEnded(status),
+            (Ok(Ending::BackendClosed), None) => RunError::CommandSilent,
             (Err(error), Some(status)) if error.is_backend_closed() => {
                 log::debug!("{error}");
-                Some(RunError::CommandEnded(status))
+                RunError::CommandEnded(status)
             }
-            (Err(error), None) if error.is_backend_closed() => Some(error),
-            (Err(error @ RunError::NobodyListens { .. }), None) => Some(error),
+            (Err(error), None) if error.is_backend_closed() || error.is_nobody() => error,
             (Err(error), _) => return Err(error),
-        })
+        }))
     }
 
     /// Serves with whoever listens on `path`, and with whoever does after that one has gone; until the

@@ -80,6 +80,11 @@ impl RunError {
         self.backend().is_some_and(BackendError::is_closed)
     }
 
+    /// Whether nobody listens where the device process is to.
+    pub(super) fn is_nobody(&self) -> bool {
+        matches!(self, Self::NobodyListens { .. })
+    }
+
     /// Whether the device process does not do as it is asked, or offers too little.
     pub(super) fn is_refusal(&self) -> bool {
         use SessionError::{Legacy, NoConfig, TooFewQueues};
