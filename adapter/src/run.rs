@@ -32,7 +32,7 @@ use crate::session::{Offer, Overrides, Session};
 use crate::signals::Signals;
 
 use connect::{Restarts, connect};
-use take::{different, take_device};
+use take::{check_type, take_device};
 
 pub use error::RunError;
 
@@ -114,11 +114,8 @@ fn check_name(options: &RunOptions) -> Result<(), RunError> {
     }
     match ControlFile::open()?.find(name)? {
         Some(device) if device.attached => Err(DriverError::NameTaken(name.to_string()).into()),
-        Some(device) if device.device_id != options.device.id => {
-            let is = DeviceType::of_id(device.device_id);
-            Err(different(name, format!("it is a virtio device {is}")))
-        }
-        _ => Ok(()),
+        Some(device) => check_type(&device, options.device.id),
+        None => Ok(()),
     }
 }
 
@@ -152,17 +149,22 @@ impl Run<'_> {
         let mut restarts = Restarts::new();
         loop {
             let since = Instant::now();
-            let gone = match self.command_once(command, socket) {
+            let (why, text) = match self.command_once(command, socket) {
                 Ok(None) => return Ok(()),
-                Ok(Some(gone)) | Err(gone @ RunError::Process(_)) if self.has_device => gone,
-                Err(hindrance) if self.may_pass(&hindrance) => hindrance,
+                Ok(Some(gone)) | Err(gone @ RunError::Process(_)) if self.has_device => {
+                    let text = format!("{}; it is started again", with_cause(&gone));
+                    (gone, text)
+                }
+                Err(hindrance) if self.may_pass(&hindrance) => {
+                    let text = self.hindrance(&hindrance, "starts another device process");
+                    (hindrance, text)
+                }
                 Ok(Some(error)) | Err(error) => return Err(error),
             };
             if self.signals.end_requested() {
                 return Ok(());
             }
-            if self.is_news(&gone) {
-                let text = format!("{}; it is started again", with_cause(&gone));
+            if self.is_news(&why) {
                 self.news.add(Level::Warn, text);
             }
             self.readiness.unserved();
@@ -195,8 +197,9 @@ impl Run<'_> {
         };
         let time = match &served {
             // It has hung up, so it is about to end; its exit status is the better report.
-            Ok(Ending::BackendClosed) | Err(_) => END_TIME,
-            Ok(_) => Duration::ZERO,
+            Ok(Ending::BackendClosed) => END_TIME,
+            Err(error) if error.is_backend_closed() => END_TIME,
+            _ => Duration::ZERO,
         };
         let ended = process.wait(self.signals, time)?;
         if ended.is_none() {
@@ -239,10 +242,16 @@ impl Run<'_> {
                 {
                     Some(format!(": {error}"))
                 }
+                // A COMMAND of ours is ended, and started again.
+                Err(error) if process.is_some() && error.is_refusal() => return Err(error),
                 Err(error) if self.may_pass(&error) => {
                     if self.is_news(&error) {
-                        let (name, why) = (&self.options.name, with_cause(&error));
-                        let text = format!("cannot serve {name}, and tries on: {why}");
+                        let place = path.display();
+                        let next = match error.is_refusal() {
+                            true => &format!("waits for another device process on {place}"),
+                            false => "tries on",
+                        };
+                        let text = self.hindrance(&error, next);
                         self.news.add(Level::Warn, text);
                     }
                     None
@@ -275,6 +284,12 @@ impl Run<'_> {
     /// something, or this device process does not do as it is asked where another one did.
     fn may_pass(&self, error: &RunError) -> bool {
         self.has_device && (error.is_shortage() || self.served && error.is_refusal())
+    }
+
+    /// What the user is told of what may pass, and of what is done `next`.
+    fn hindrance(&self, error: &RunError, next: &str) -> String {
+        let (name, why) = (&self.options.name, with_cause(error));
+        format!("cannot serve {name}, and {next}: {why}")
     }
 
     /// Whether the user is to be told: of what may pass once, until it has.

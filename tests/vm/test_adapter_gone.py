@@ -142,7 +142,8 @@ def test_a_device_process_that_refuses_is_followed_by_one_that_does_not(music, r
     device = Liar(music.socket, SET_MEM_TABLE, lambda _: reply(SET_MEM_TABLE, number(1)))
     wait_until(lambda: device.told > 2, "some tries")
     log = music.adapter.output()
-    assert log.count("cannot serve music, and tries on: the device process refused SET_MEM_TABLE") == 1, log
+    waits = f"cannot serve music, and waits for another device process on {music.socket}: the device process refused"
+    assert log.count(f"{waits} SET_MEM_TABLE") == 1, log
     assert music.folder.exists() and music.adapter.running()
     device.close()
     music.start_device()

@@ -6,12 +6,17 @@ import os
 import re
 import struct
 
+import alsa_tools
+import holes
 import liar
 import pytest
+import sounds
 from card import Card
 from liar import HANG_UP, Liar, file_of, inflight, number, reply
 from neighbour import Neighbour
 from programs import wait_until
+from sounds import Layout
+from survivors import ServedCard
 
 SETS = ["SET_FEATURES", "SET_MEM_TABLE", "SET_VRING_ADDR", "SET_VRING_BASE", "SET_VRING_KICK", "SET_VRING_CALL",
         "SET_VRING_ENABLE", "SET_BACKEND_REQ_FD", "SET_INFLIGHT_FD"]
@@ -84,6 +89,12 @@ LIES = {
        for name in SETS},
     **{f"hangs up at {name}": (name, lambda _: HANG_UP, GONE) for name in SETS + OTHERS},
 }
+# The same of what a later device process alone can lie in: it has not what the card has.
+LATER_LIES = {
+    "fewer features": ("GET_FEATURES", get_features(liar.FEATURES & ~liar.EVENT_IDX), "features 0x20000000 that"),
+    "another config": ("GET_FEATURES", get_features(liar.FEATURES & ~liar.CTLS), "has 16 bytes, not 12"),
+    "jacks without end": (*LIES["jacks without end"][:2], "more than 1024 jacks"),
+}
 # virtio_snd, of a device that answers none of its questions.
 pytestmark = pytest.mark.kernel_may_say(r"virtio_?snd|virtio\d+")
 
@@ -96,6 +107,12 @@ class DeceivedCard(Card):
 
     def wait_ready(self):
         pass
+
+
+class EphemeralCard(ServedCard):
+    """It goes with its adapter."""
+
+    options = ("--ephemeral",)
 
 
 def ends_properly(adapter):
@@ -125,6 +142,29 @@ def test_a_lie(make_card, lie):
     card.destroy()
     # An honest one.
     make_card("wire", "--host", "null")
+
+
+@pytest.mark.parametrize("lie", LATER_LIES)
+def test_a_lie_of_a_later_process(make_card, real, lie):
+    """The adapter says once what is wrong, and waits; the next process is honest, and who plays goes on."""
+    name, answer, says = LATER_LIES[lie]
+    card = make_card("wire", "--host", "alsa", "--playback-device", real.device, kind=EphemeralCard)
+    sound = sounds.noise(Layout(), 4 * 48000)
+    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
+    # ALSA waits for as long as the buffer is.
+    player = alsa_tools.Player(card.pcm, sound, period=9600, buffer=96000)
+    recorder.wait_for(recorder.frames() + 24000)
+    card.device.kill()
+    device = Liar(card.socket, getattr(liar, name), answer)
+    wait_until(lambda: device.told > 1 or not card.adapter.running(), "some tries")
+    assert card.adapter.running(), card.adapter.output()
+    device.close()
+    card.start_device()
+    player.finish()
+    found = holes.pieces(sound, recorder.finish(), recorder.buffer)
+    assert (found[0].start, found[-1].end, len(found)) == (0, sound.frames, 2), found
+    waits = f"cannot serve wire, and waits for another device process on {card.socket}: .*{says}"
+    assert len(re.findall(waits, card.adapter.output())) == 1, card.adapter.output()
 
 
 def unasked(request, flags=1 | liar.NEED_REPLY, size=0):

@@ -16,7 +16,7 @@ import sounds
 from machine import watches_itself
 from programs import wait_until
 from sounds import Layout
-from survivors import RespawnedCard, ServedCard, SupervisedCard, SupervisedRespawnedCard, ask
+from survivors import RespawnedCard, ServedCard, SupervisedCard, SupervisedRespawnedCard, ask, child_of
 
 # 50 ms, on a machine of 10^9 instructions a second; each run's figures are in junit.xml.
 LONGEST = 2400
@@ -33,6 +33,7 @@ GONE = {
 # snd-aloop's pointer moves in steps of so many frames: what is measured may be one longer than what was.
 TICK = 192
 PERIOD, BUFFER = 480, 3840
+STREAM = '[[stream]]\ndirection = "playback"\nhost = "null"\n'
 COMMANDS = pathlib.Path("/run/virtio-loopback/music.commands")
 
 
@@ -229,6 +230,23 @@ def test_a_device_process_that_has_forgotten_everything(supervised, real, sound)
     alsa_tools.play(supervised.pcm, sound, period=PERIOD, buffer=BUFFER)
     result = recorder.compare(sound)
     assert result.exact, str(result)
+
+
+@pytest.mark.parametrize("kind", [SupervisedCard, SupervisedRespawnedCard])
+def test_the_next_one_does_not_offer_what_the_card_has(make_card, tmp_path, kind):
+    """Its card file was changed: the card stays, and is served again as soon as the file is as it was."""
+    file = tmp_path / "music.toml"
+    file.write_text(STREAM)
+    card = make_card("music", "--card", file, kind=kind)
+    made = card.id_file()
+    file.write_text(f'controls = "none"\n{STREAM}')
+    os.kill(child_of(card.adapter.pid), signal.SIGKILL)
+    says = "cannot serve music, and starts another device process: the device music exists already, but its config"
+    wait_until(lambda: says in card.adapter.output(), says)
+    file.write_text(STREAM)
+    card.wait_ready()
+    assert card.id_file() == made and card.adapter.output().count(says) == 1, card.adapter.output()
+    alsa_tools.play(card.pcm, sounds.noise(Layout(), 9600), period=PERIOD, buffer=BUFFER)
 
 
 def test_it_is_a_service_that_is_started_again(make_card, real, sound):

@@ -270,10 +270,13 @@ impl Driver for ControlFile {
     fn set_config(&self, offset: u32, data: &[u8], notify: bool) -> Result<(), DriverError> {
         let flags = if notify { uapi::CONFIG_NOTIFY } else { 0 };
         ioctl::set_config(&self.file, offset, data, flags).map_err(|errno| {
-            or_gone(errno, |source| DriverError::SetConfig {
-                offset,
-                length: data.len(),
-                source,
+            or_gone(errno, |source| match source {
+                Errno::E2BIG => DriverError::TooManyItems,
+                source => DriverError::SetConfig {
+                    offset,
+                    length: data.len(),
+                    source,
+                },
             })
         })
     }

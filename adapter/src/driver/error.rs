@@ -179,6 +179,12 @@ pub enum DriverError {
     /// `ANSWER`
     #[error("cannot answer a request of the kernel")]
     Answer(#[source] Errno),
+    /// `SET_CONFIG`: of a sound device.
+    #[error(
+        "the device process says that it has more than {max} jacks, streams, channel maps or controls",
+        max = uapi::MAX_SOUND_ITEMS
+    )]
+    TooManyItems,
     /// `SET_CONFIG`
     #[error("cannot write {length} bytes of config space at offset {offset}")]
     SetConfig {
@@ -189,4 +195,11 @@ pub enum DriverError {
         /// Of the ioctl.
         source: Errno,
     },
+}
+
+impl DriverError {
+    /// Whether the kernel does not take what the device process says of itself.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::TooManyItems)
+    }
 }

@@ -7,6 +7,7 @@ use std::process::ExitStatus;
 
 use crate::backend::BackendError;
 use crate::device_process::ProcessError;
+use crate::device_type::DeviceType;
 use crate::driver::DriverError;
 use crate::event_loop::LoopError;
 use crate::session::SessionError;
@@ -37,12 +38,23 @@ pub enum RunError {
         /// Of connect().
         source: io::Error,
     },
-    /// A device of that name is of another kind.
+    /// A device of that name is of another type.
     #[error(
-        "the device {name} exists already, but {difference}: choose another name, \
+        "the device {name} exists already, but it is a virtio device {device}: choose another name, \
          or remove it with: virtio-loopback destroy {name}"
     )]
-    Different {
+    OtherType {
+        /// Of the device.
+        name: String,
+        /// Its type.
+        device: DeviceType,
+    },
+    /// The device process does not offer what the device of that name has.
+    #[error(
+        "the device {name} exists already, but {difference}: start the device process as before, \
+         choose another name, or remove the device with: virtio-loopback destroy {name}"
+    )]
+    OtherShape {
         /// Of the device.
         name: String,
         /// What is different.
@@ -77,7 +89,13 @@ pub enum RunError {
 impl RunError {
     /// Whether the device process has gone, so that another one may come.
     pub(super) fn is_backend_closed(&self) -> bool {
-        self.backend().is_some_and(BackendError::is_closed)
+        match self {
+            Self::Backend(error) => error.is_closed(),
+            Self::Session(error) | Self::Loop(LoopError::Session(error)) => {
+                error.is_backend_closed()
+            }
+            _ => false,
+        }
     }
 
     /// Whether nobody listens where the device process is to.
@@ -85,22 +103,14 @@ impl RunError {
         matches!(self, Self::NobodyListens { .. })
     }
 
-    /// Whether the device process does not do as it is asked, or offers too little.
+    /// Whether the device process does not do as it is asked, or does not offer what the device has.
     pub(super) fn is_refusal(&self) -> bool {
-        use SessionError::{Legacy, NoConfig, TooFewQueues};
-        let little = matches!(
-            self,
-            Self::Session(Legacy | NoConfig { .. } | TooFewQueues { .. })
-        );
-        little || self.backend().is_some_and(BackendError::is_refusal)
-    }
-
-    fn backend(&self) -> Option<&BackendError> {
         match self {
-            Self::Backend(error)
-            | Self::Session(SessionError::Backend(error))
-            | Self::Loop(LoopError::Session(SessionError::Backend(error))) => Some(error),
-            _ => None,
+            Self::OtherShape { .. } => true,
+            Self::Driver(error) => error.is_refusal(),
+            Self::Backend(error) => error.is_refusal(),
+            Self::Session(error) | Self::Loop(LoopError::Session(error)) => error.is_refusal(),
+            _ => false,
         }
     }
 
@@ -112,6 +122,8 @@ impl RunError {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use nix::errno::Errno;
 
     use super::*;
@@ -154,12 +166,45 @@ mod tests {
             RunError::from(refused()),
             SessionError::from(refused()).into(),
             LoopError::from(SessionError::from(refused())).into(),
+            // What only a later device process can offer.
+            RunError::OtherShape {
+                name: "music".into(),
+                difference: "it has 4 queues, not 2".into(),
+            },
+            DriverError::TooManyItems.into(),
+            LoopError::from(DriverError::TooManyItems).into(),
+            LoopError::from(SessionError::FeaturesLost { missing: 1 }).into(),
         ] {
             assert!(
                 error.is_refusal() && !error.is_backend_closed(),
                 "{error:?}"
             );
         }
-        assert!(!RunError::CommandSilent.is_refusal());
+        let other_type = RunError::OtherType {
+            name: "music".into(),
+            device: DeviceType::of_id(4),
+        };
+        for error in [RunError::CommandSilent, other_type] {
+            assert!(!error.is_refusal(), "{error:?}");
+        }
+        assert!(!RunError::from(DriverError::Gone).is_refusal());
+    }
+
+    #[test]
+    fn a_device_process_that_has_gone_is_seen_at_every_step() {
+        let gone = || BackendError::NoAnswer {
+            step: Step::GetFeatures,
+            limit: Duration::from_secs(5),
+        };
+        for error in [
+            RunError::from(gone()),
+            SessionError::from(gone()).into(),
+            LoopError::from(SessionError::from(gone())).into(),
+        ] {
+            assert!(
+                error.is_backend_closed() && !error.is_refusal(),
+                "{error:?}"
+            );
+        }
     }
 }

@@ -4,7 +4,7 @@
 
 use super::{RunError, RunOptions};
 use crate::device_type::DeviceType;
-use crate::driver::{ControlFile, Device, DeviceName, Driver, DriverError, NewDevice, State};
+use crate::driver::{ControlFile, Device, Driver, DriverError, NewDevice, State};
 use crate::session::Offer;
 
 /// Creates the device, or attaches to the one of that name.
@@ -32,9 +32,8 @@ pub(super) fn take_device(
     }
     let existing = existing.map_or_else(|| control.find(name), |device| Ok(Some(device)))?;
     let existing = existing.ok_or_else(|| DriverError::NoDevice(name.to_string()))?;
-    if let Some(difference) = difference(&existing, &new) {
-        return Err(different(name, difference));
-    }
+    check_type(&existing, device.id)?;
+    check_shape(&existing, &new)?;
     if existing.state == State::Dying {
         return Err(DriverError::Dying(name.to_string()).into());
     }
@@ -46,34 +45,30 @@ pub(super) fn take_device(
     Ok(())
 }
 
-pub(super) fn different(name: &DeviceName, difference: String) -> RunError {
-    RunError::Different {
-        name: name.to_string(),
-        difference,
+/// Whether an existing device is of this type.
+pub(super) fn check_type(existing: &Device, device_id: u32) -> Result<(), RunError> {
+    if existing.device_id == device_id {
+        return Ok(());
     }
+    Err(RunError::OtherType {
+        name: existing.name.clone(),
+        device: DeviceType::of_id(existing.device_id),
+    })
 }
 
-/// What keeps an existing device from being served as `new`.
-fn difference(existing: &Device, new: &NewDevice<'_>) -> Option<String> {
+/// Whether an existing device has what `new` would have.
+fn check_shape(existing: &Device, new: &NewDevice<'_>) -> Result<(), RunError> {
+    let (has_queues, has_config) = (existing.queue_count, existing.config_size);
     let (queues, config) = (new.queue_sizes.len(), new.config.len());
-    if existing.device_id != new.device_id {
-        Some(format!(
-            "it is a virtio device {}",
-            DeviceType::of_id(existing.device_id)
-        ))
-    } else if existing.queue_count as usize != queues {
-        Some(format!(
-            "it has {} queues, not {queues}",
-            existing.queue_count
-        ))
-    } else if existing.config_size as usize != config {
-        Some(format!(
-            "its config space has {} bytes, not {config}",
-            existing.config_size
-        ))
+    let difference = if has_queues as usize != queues {
+        format!("it has {has_queues} queues, not {queues}")
+    } else if has_config as usize != config {
+        format!("its config space has {has_config} bytes, not {config}")
     } else {
-        None
-    }
+        return Ok(());
+    };
+    let name = existing.name.clone();
+    Err(RunError::OtherShape { name, difference })
 }
 
 #[cfg(test)]
@@ -108,21 +103,26 @@ mod tests {
             config: &[0; 12],
             queue_sizes: &[256; 4],
         };
-        assert_eq!(difference(&device(), &new), None);
+        check_shape(&device(), &new).unwrap();
         let says = |change: fn(&mut Device), text: &str| {
             let mut device = device();
             change(&mut device);
-            let difference = difference(&device, &new).unwrap();
-            assert_eq!(difference, text);
+            let error = check_shape(&device, &new).unwrap_err();
+            assert!(error.is_refusal(), "{error:?}");
+            assert!(error.to_string().contains(text), "{error}");
         };
-        says(
-            |device| device.device_id = 4,
-            "it is a virtio device 4 (rng)",
-        );
         says(|device| device.queue_count = 2, "it has 2 queues, not 4");
         says(
             |device| device.config_size = 16,
             "its config space has 16 bytes, not 12",
         );
+    }
+
+    #[test]
+    fn a_device_of_another_type_is_not_taken_over_whoever_serves() {
+        check_type(&device(), 25).unwrap();
+        let error = check_type(&device(), 4).unwrap_err();
+        assert!(!error.is_refusal(), "{error:?}");
+        assert!(error.to_string().contains("is a virtio device 25 (sound)"));
     }
 }

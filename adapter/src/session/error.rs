@@ -98,6 +98,20 @@ impl SessionError {
         matches!(self, Self::Backend(error) if error.is_closed())
     }
 
+    /// Whether the device process does not do as it is asked, or does not offer what the device has.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Legacy
+            | Self::TooFewQueues { .. }
+            | Self::UnknownQueueCount { .. }
+            | Self::NoConfig { .. }
+            | Self::FeaturesLost { .. } => true,
+            Self::Driver(error) => error.is_refusal(),
+            Self::Backend(error) => error.is_refusal(),
+            _ => false,
+        }
+    }
+
     /// Whether the kernel device is being destroyed.
     pub fn is_device_gone(&self) -> bool {
         matches!(self, Self::Driver(DriverError::Gone))
