@@ -31,14 +31,6 @@ use crate::wire::{
 };
 pub use status::{CardStatus, StreamStatus};
 
-/// The queue of a direction's messages.
-pub fn queue_of(direction: Direction) -> usize {
-    match direction {
-        Direction::Playback => QUEUE_TX,
-        Direction::Capture => QUEUE_RX,
-    }
-}
-
 /// The decoder of a queue's messages.
 fn decoder_of(decoders: &mut [Decoder; 2], queue: usize) -> &mut Decoder {
     let [playback, capture] = decoders;
@@ -208,7 +200,7 @@ impl Card {
         self.take_messages(memory);
         // Playback comes first: what it plays, a loop captures in the same wake-up.
         for direction in [Direction::Playback, Direction::Capture] {
-            let Some(Some(ring)) = self.rings.get_mut(queue_of(direction)) else {
+            let Some(Some(ring)) = self.rings.get_mut(direction.queue()) else {
                 continue;
             };
             for pcm in self
@@ -335,10 +327,7 @@ impl Card {
                 // The Linux driver fills this queue without a kick, but kicks for what it puts back.
                 QUEUE_EVENT => self.events.needs_room(),
                 QUEUE_TX | QUEUE_RX => {
-                    let mut streams = self
-                        .pcms
-                        .iter()
-                        .filter(|pcm| queue_of(pcm.info.direction) == queue);
+                    let mut streams = self.pcms.iter().filter(|pcm| pcm.queue() == queue);
                     // What waits for START, RELEASE or PREPARE is found when they come.
                     let kept = streams.clone().any(|pcm| pcm.state.takes_messages());
                     !kept || streams.any(|pcm| pcm.wants_kick(now))
@@ -406,7 +395,7 @@ impl Card {
     ) -> Option<Status> {
         let id = arrival.stream.and_then(|id| usize::try_from(id).ok());
         let pcm = id.and_then(|id| pcms.get_mut(id));
-        let pcm = pcm.filter(|pcm| queue_of(pcm.info.direction) == queue);
+        let pcm = pcm.filter(|pcm| pcm.queue() == queue);
         let Some(pcm) = pcm.filter(|_| arrival.reachable && arrival.answerable) else {
             return Some(Status::BadMessage);
         };

@@ -33,7 +33,8 @@ const ORDERS: usize = 16;
 /// How long a session leaves a full queue alone.
 const FULL: Duration = Duration::from_millis(1);
 /// How long a session waits for an answer. The audio thread answers within one wake-up, in which it
-/// waits for nobody: real cards are opened by a thread of their own.
+/// waits for no real card or sound server: they are opened by a thread of their own. For a file or a
+/// pipeline it waits up to 0.8 s a stream.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Descriptors of the host that are waited for at once; the rest is looked after by the clock.

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use crate::audio::Nanos;
-use crate::card::{Card, queue_of};
+use crate::card::Card;
 use crate::memory::Memory;
 use crate::report::Report;
 use crate::ring::{Ring, RingError, Setup};
@@ -89,14 +89,10 @@ impl Card {
         let Some(memory) = self.memory.clone() else {
             return 0;
         };
-        let pcms = || {
-            self.pcms
-                .iter()
-                .filter(|pcm| queue_of(pcm.info.direction) == queue)
-        };
         if queue == QUEUE_CONTROL {
             return 0;
         }
+        let pcms = || self.pcms.iter().filter(|pcm| pcm.queue() == queue);
         let held: usize = pcms().map(|pcm| pcm.lane.held()).sum();
         let held = u16::try_from(held).unwrap_or(u16::MAX);
         let newest = (1..=held).all(|back| {
@@ -107,11 +103,7 @@ impl Card {
             self.forget_messages(queue);
             return held;
         }
-        for pcm in self
-            .pcms
-            .iter_mut()
-            .filter(|pcm| queue_of(pcm.info.direction) == queue)
-        {
+        for pcm in self.pcms.iter_mut().filter(|pcm| pcm.queue() == queue) {
             pcm.flush(memory.map(), Some(ring), Status::IoError);
         }
         ring.announce(memory.map());
@@ -196,11 +188,7 @@ impl Card {
     }
 
     fn forget_messages(&mut self, queue: usize) {
-        for pcm in self
-            .pcms
-            .iter_mut()
-            .filter(|pcm| queue_of(pcm.info.direction) == queue)
-        {
+        for pcm in self.pcms.iter_mut().filter(|pcm| pcm.queue() == queue) {
             pcm.lane.forget();
         }
     }

@@ -334,6 +334,11 @@ impl Pcm {
         host.start(self.id, now)
     }
 
+    /// The queue of its messages.
+    pub fn queue(&self) -> usize {
+        self.info.direction.queue()
+    }
+
     /// Halts the clock. What has not been heard stays in its messages.
     pub fn stop(&mut self, host: &mut dyn Host, now: Nanos) {
         let position = host.stop(self.id, now);

@@ -86,6 +86,16 @@ pub enum Direction {
     Capture = 1,
 }
 
+impl Direction {
+    /// The queue of its messages.
+    pub fn queue(self) -> usize {
+        match self {
+            Self::Playback => QUEUE_TX,
+            Self::Capture => QUEUE_RX,
+        }
+    }
+}
+
 impl std::fmt::Display for Direction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

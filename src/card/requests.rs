@@ -3,7 +3,7 @@
 
 use vm_memory::GuestMemoryMmap;
 
-use super::{Card, queue_of};
+use super::Card;
 use crate::audio::mixer::Target;
 use crate::audio::{HostError, Nanos};
 use crate::control::{self, Change, Verdict};
@@ -133,10 +133,7 @@ impl Card {
             return Status::BadMessage;
         };
         let host = &mut *self.host;
-        let mut ring = self
-            .rings
-            .get_mut(queue_of(pcm.info.direction))
-            .and_then(Option::as_mut);
+        let mut ring = self.rings.get_mut(pcm.queue()).and_then(Option::as_mut);
         let mut result = Ok(());
         // What it was before does not matter any more.
         pcm.give_up_resuming();
@@ -191,7 +188,7 @@ impl Card {
             return Status::BadMessage;
         };
         pcm.state = change.after;
-        let ring = self.rings.get(queue_of(pcm.info.direction));
+        let ring = self.rings.get(pcm.queue());
         pcm.note_state(&mut *self.host, ring.and_then(Option::as_ref), now);
         let (tally, params) = (pcm.tally, pcm.params);
         match (change.event, params) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use vm_memory::GuestMemoryMmap;
 
-use super::{Card, queue_of};
+use super::Card;
 use crate::area::Area;
 use crate::audio::Nanos;
 use crate::audio::mixer::Target;
@@ -54,10 +54,7 @@ impl Card {
         }
         self.area = Some(Arc::clone(&area));
         for (queue, ring) in self.rings.iter_mut().enumerate() {
-            let of_queue = self
-                .pcms
-                .iter()
-                .filter(|pcm| queue_of(pcm.info.direction) == queue);
+            let of_queue = self.pcms.iter().filter(|pcm| pcm.queue() == queue);
             let held = of_queue.flat_map(|pcm| pcm.lane.messages());
             if let Some(ring) = ring {
                 ring.move_to(&area, queue, held);
@@ -130,7 +127,7 @@ impl Card {
             let Some(pcm) = self.pcms.get_mut(id).filter(|pcm| pcm.is_resuming()) else {
                 continue;
             };
-            let ring = self.rings.get_mut(queue_of(pcm.info.direction));
+            let ring = self.rings.get_mut(pcm.queue());
             let ring = ring
                 .and_then(Option::as_mut)
                 .filter(|ring| ring.is_enabled());
@@ -256,7 +253,7 @@ impl Card {
     /// Writes down how each stream is.
     pub(crate) fn note_all(&mut self, now: Nanos) {
         for pcm in &mut self.pcms {
-            let ring = self.rings.get(queue_of(pcm.info.direction));
+            let ring = self.rings.get(pcm.queue());
             pcm.note_state(&mut *self.host, ring.and_then(Option::as_ref), now);
         }
     }
