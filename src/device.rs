@@ -203,12 +203,6 @@ impl Device {
         self.ask(|answer| Order::Tell(notice, answer))
     }
 
-    /// Whether a driver uses the card; one that cannot be asked after is taken to be there.
-    pub fn has_driver(&self) -> bool {
-        self.status(CardStatus::new(0, 0))
-            .map_or(true, |status| status.driver)
-    }
-
     /// How the card is, written into `room`: the audio thread allocates nothing.
     ///
     /// # Errors

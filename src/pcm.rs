@@ -52,6 +52,11 @@ impl Tally {
         }
     }
 
+    /// The stream is started, for the first time or again: what came too late before is no hole.
+    pub fn go_on(&mut self) {
+        self.open = 0;
+    }
+
     /// Another process goes on after so many frames of silence.
     fn restarted(&mut self, frames: u64) {
         if self.frames > 0 {

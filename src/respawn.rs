@@ -80,7 +80,7 @@ pub fn split() -> nix::Result<Role> {
             Err(error) => return Err(error),
         };
         failing = false;
-        // Not before: whoever reads the log may keep its writers waiting.
+        // Not before: it is to serve at once.
         if let Some((dead, signal)) = replaced {
             log::warn!(
                 "process {dead}, which served, was ended by {signal}; another one takes its place"
@@ -121,8 +121,7 @@ fn told_to_end(signals: &SigSet) -> bool {
     false
 }
 
-/// Waits for the end of a worker, and tells it to end when this process is told: one that does not, such as one
-/// whose log nobody reads, is killed. No word of that: the log is this process's, too.
+/// Waits for the end of a worker, and tells it to end when this process is told: one that does not is killed.
 fn watch(worker: Pid, signals: &SigSet, ending: &mut bool) -> nix::Result<End> {
     let look = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
     loop {
@@ -135,8 +134,9 @@ fn watch(worker: Pid, signals: &SigSet, ending: &mut bool) -> nix::Result<End> {
                 Signal::SIGCHLD => {}
                 Signal::SIGALRM => send(worker, Signal::SIGKILL)?,
                 signal => {
-                    *ending = true;
-                    alarm::set(END_TIME);
+                    if !std::mem::replace(ending, true) {
+                        alarm::set(END_TIME);
+                    }
                     send(worker, signal)?;
                 }
             },

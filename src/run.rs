@@ -40,7 +40,7 @@ use socket::SocketFile;
 /// Reports that may wait for the log; more are lost.
 const REPORTS: usize = 64;
 /// How long the end waits for the last of them to be written: whoever reads the log may stand still.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// Why the program ends.
 #[derive(Debug, thiserror::Error)]

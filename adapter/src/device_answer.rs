@@ -228,7 +228,7 @@ mod tests {
         let path = root.path().join("full");
         let due = Instant::now() + LIMIT;
         let listener = UnixListener::bind(&path).unwrap();
-        let (waiting, _) = fill_queue(&path);
+        let (waiting, _) = fill_queue(&listener, &path);
         let error = ask(&path, due).unwrap_err();
         assert!(matches!(error, AskError::Silent), "{error}");
         drop((listener, waiting));

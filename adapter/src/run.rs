@@ -211,7 +211,7 @@ impl Run<'_> {
             (Ok(Ending::CommandEnded(status)), _) => RunError::CommandEnded(status),
             (Ok(Ending::BackendClosed), Some(status)) => RunError::CommandEnded(status),
             (Ok(Ending::BackendClosed), None) => RunError::CommandSilent,
-            (Err(error), Some(status)) if error.is_backend_closed() => {
+            (Err(error), Some(status)) if error.is_backend_closed() || error.is_nobody() => {
                 log::debug!("{error}");
                 RunError::CommandEnded(status)
             }

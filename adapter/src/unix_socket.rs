@@ -27,10 +27,14 @@ pub(crate) mod tests {
     use std::io::ErrorKind;
     use std::os::unix::net::UnixListener;
 
+    use nix::sys::socket::{Backlog, listen};
+
     use super::*;
 
     /// Connections that nobody has accepted, until there is no room for another one.
-    pub(crate) fn fill_queue(path: &Path) -> (Vec<UnixStream>, io::Error) {
+    pub(crate) fn fill_queue(listener: &UnixListener, path: &Path) -> (Vec<UnixStream>, io::Error) {
+        // Some thousands would take more descriptors than a test may have.
+        listen(listener, Backlog::new(1).unwrap()).unwrap();
         let mut waiting = Vec::new();
         loop {
             match connect_at_once(path) {
@@ -45,7 +49,7 @@ pub(crate) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("full");
         let listener = UnixListener::bind(&path).unwrap();
-        let (waiting, error) = fill_queue(&path);
+        let (waiting, error) = fill_queue(&listener, &path);
         assert!(!waiting.is_empty());
         assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
         drop((listener, waiting));

@@ -242,8 +242,8 @@ impl Host for PipeWire {
     }
 
     fn prepare(&mut self, id: usize, params: &Params) -> Result<(), HostError> {
-        pace::check(params)?;
         self.clock.prepare(id, params)?;
+        pace::check(params)?;
         let Some(stream) = self.streams.get_mut(id) else {
             return Ok(());
         };

@@ -154,10 +154,11 @@ impl Card {
                 let Some(params) = pcm.params else {
                     return Status::BadMessage;
                 };
+                pcm.tally = Tally::default();
                 result = host.prepare(pcm.id, &params);
             }
             Event::Start => {
-                pcm.tally = Tally::default();
+                pcm.tally.go_on();
                 pcm.gain.settle();
                 self.events.forget_xrun(pcm.id);
                 if let Some(ring) = &mut ring {

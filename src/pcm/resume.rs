@@ -16,8 +16,8 @@ use crate::wire::{Direction, PcmInfo};
 
 /// Bytes of silence that are written at once; whole samples of every format.
 const SILENCE: usize = 15_360;
-/// Bytes of silence that are written at most, which is a period as long as one may be: a record that
-/// somebody has forged does not keep the audio thread for long.
+/// Bytes of silence that are written at most, 4096 pages of 4 KiB as the longest period of Linux has: a
+/// record that somebody has forged does not keep the audio thread for long.
 const MOST_SILENCE: usize = 1 << 24;
 
 impl Pcm {

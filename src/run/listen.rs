@@ -37,12 +37,13 @@ pub enum Stay {
 impl Stay {
     /// How long to wait for another frontend where one has gone; `None` where nobody waits.
     fn patience(self, device: &Device) -> Option<PollTimeout> {
-        if self == Self::Always || device.has_driver() {
-            return Some(PollTimeout::NONE);
+        match device.status(CardStatus::new(0, 0)) {
+            _ if self == Self::Always => Some(PollTimeout::NONE),
+            Ok(status) if status.used && !status.driver => None,
+            Ok(status) if !status.used => Some(GRACE.into()),
+            // One that cannot be asked after is taken to be there.
+            _ => Some(PollTimeout::NONE),
         }
-        let status = device.status(CardStatus::new(0, 0));
-        let used = status.is_ok_and(|status| status.used);
-        (!used).then(|| GRACE.into())
     }
 }
 
@@ -63,7 +64,10 @@ pub fn listen(
         match signals.wait_for(listener.as_fd(), limit).map_err(wait)? {
             Awaited::Ready => {}
             Awaited::Signal => return Ok(()),
-            Awaited::Nothing => break log::info!("nobody has come to use the card"),
+            Awaited::Nothing => {
+                log::info!("nobody has come to use the card");
+                return Ok(());
+            }
         }
         match listener.accept() {
             Ok((socket, _)) => {
@@ -73,15 +77,15 @@ pub fn listen(
                     continue;
                 }
                 failing = false;
-                match stay.patience(device) {
-                    Some(patience) => limit = patience,
-                    None => break log::info!("nobody uses the card any more"),
-                }
+                let Some(patience) = stay.patience(device) else {
+                    log::info!("nobody uses the card any more");
+                    return Ok(());
+                };
+                limit = patience;
             }
             Err(error) => pause(&mut failing, &error),
         }
     }
-    Ok(())
 }
 
 /// A frontend could not be let in. It is still there, or comes again: said once, and tried again, but not

@@ -81,7 +81,7 @@ fn messages_that_are_no_vhost_user_end_the_connection_at_most() {
 
 #[test]
 fn a_frontend_that_is_dropped_again_and_again_does_not_fill_the_log() {
-    const TIMES: usize = 100;
+    const TIMES: usize = 300;
     let device = Device::null();
     for _ in 0..TIMES {
         let mut raw = RawFrontend::new(device.connect());

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::signal::Signal::{self, SIGABRT, SIGKILL, SIGSTOP, SIGTERM};
+use nix::sys::signal::Signal::{self, SIGABRT, SIGKILL, SIGSTOP, SIGTERM, SIGTSTP};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
@@ -148,11 +148,30 @@ fn the_worker_ends_with_its_guard_and_their_sockets_go() {
 
 #[test]
 fn a_worker_that_cannot_end_is_killed() {
-    let mut device = Device::start_unread(&["--host", "null", "--respawn", "-v"]);
-    let mut card = Card::attach(&device);
-    card.expect_service();
+    // In a group of its own, which somebody stops as a shell stops a job.
+    let own_group = ["perl", "-e", "setpgrp; exec @ARGV"];
+    let mut device = Device::start_by(&own_group, &["--host", "null", "--respawn"]);
     let serving = worker(device.pid(), None);
+    kill(serving, SIGTSTP).unwrap();
+    wait_until("its stop", || {
+        let status = fs::read_to_string(format!("/proc/{serving}/status")).unwrap();
+        status.contains("State:\tT").then_some(())
+    });
+    assert!(device.end_by(SIGTERM).success());
+    wait_gone(serving);
+}
+
+#[test]
+fn a_log_that_nobody_reads_keeps_no_guard_from_its_work() {
+    let mut device = Device::start_unread(&["--host", "null", "--respawn", "-v"]);
+    Card::attach(&device).expect_service();
+    let mut serving = worker(device.pid(), None);
     device.fill_log();
+    for _ in 0..2 {
+        kill(serving, SIGKILL).unwrap();
+        serving = worker(device.pid(), Some(serving));
+        Card::attach(&device).expect_service();
+    }
     assert!(device.end_by(SIGTERM).success());
     wait_gone(serving);
 }

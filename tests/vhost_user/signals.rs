@@ -5,6 +5,7 @@ use nix::sys::signal::Signal;
 
 use crate::card::{Card, TX};
 use crate::device::Device;
+use crate::raw_frontend::RawFrontend;
 use crate::sound::*;
 use crate::wav;
 
@@ -90,6 +91,11 @@ fn a_log_that_nobody_reads_does_not_keep_the_device_from_its_end() {
     card.memory.store16(ring.avail + 2, jump);
     ring.kick_anyway();
     card.pcm_infos(2);
+    drop(card);
+    // So is nonsense of a frontend.
+    let mut raw = RawFrontend::new(device.connect());
+    raw.send(u32::MAX, 1, &[], &[]);
+    assert_eq!(raw.answer(), None);
     drop(device);
 }
 

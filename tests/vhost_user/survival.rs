@@ -124,41 +124,73 @@ fn a_stream_captures_on_in_whole_periods() {
     card.close(1);
 }
 
-#[test]
-fn a_stream_that_is_captured_from_a_file_goes_on_in_the_middle_of_it() {
-    let folder = tempfile::tempdir().unwrap();
+/// A file in this folder that is captured, and what is in it: odd bytes, none of them the silence of U8.
+fn recording(folder: &TempDir) -> (String, Vec<u8>) {
     let path = folder.path().join("in.wav");
-    // Odd bytes: none is the silence of U8.
-    let samples: Vec<u8> = noise(PERIOD * PERIODS, 27)
-        .iter()
-        .map(|byte| byte | 1)
-        .collect();
+    let samples = noise(PERIOD * PERIODS, 27);
+    let samples: Vec<u8> = samples.iter().map(|byte| byte | 1).collect();
     wav::write(&path, wav::spec(8000, 1, 8), &samples);
-    let start = || Device::start(&["--host", "file", "--capture-file", path.to_str().unwrap()]);
-    let (mut device, mut kept) = (start(), None);
-    let mut card = attach(&device, &mut kept);
-    card.prepare(0, &SMALL);
-    let heads: Vec<_> = (0..PERIODS)
+    (path.to_str().unwrap().to_owned(), samples)
+}
+
+/// Captures so many periods; before period `end`, the device process is replaced.
+fn capture(
+    card: &mut Card,
+    device: &mut Device,
+    kept: &mut Option<Kept>,
+    periods: usize,
+    end: Option<(usize, Device)>,
+) -> Vec<u8> {
+    let heads: Vec<_> = (0..periods)
         .map(|_| card.queue_capture(0, PERIOD))
         .collect();
     card.kick(RX);
     card.must(START, 0);
+    let (at, mut new) = end.map_or((periods, None), |(at, new)| (at, Some(new)));
     let mut heard = Vec::new();
     for (count, head) in heads.into_iter().enumerate() {
-        if count == 10 {
-            replace(&mut card, &mut device, SIGKILL, &mut kept, start());
+        if let Some(new) = new.take_if(|_| count == at) {
+            replace(card, device, SIGKILL, kept, new);
         }
         let completion = card.completion(RX);
         completion.expect_captured(head, PERIOD);
         heard.extend(completion.samples);
     }
     card.close(0);
+    heard
+}
+
+#[test]
+fn a_stream_that_is_captured_from_a_file_goes_on_in_the_middle_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, samples) = recording(&folder);
+    let start = || Device::start(&["--host", "file", "--capture-file", &path]);
+    let (mut device, mut kept) = (start(), None);
+    let mut card = attach(&device, &mut kept);
+    card.prepare(0, &SMALL);
+    let end = Some((10, start()));
+    let mut heard = capture(&mut card, &mut device, &mut kept, PERIODS, end);
     let hole = heard.iter().filter(|byte| **byte == 0x80).count();
     let before = heard.iter().position(|byte| *byte == 0x80).unwrap();
     assert!(before >= 10 * PERIOD);
     assert!(heard[before..][..hole].iter().all(|byte| *byte == 0x80));
     heard.drain(before..before + hole);
     assert!(samples.starts_with(&heard), "heard twice, or passed over");
+}
+
+#[test]
+fn a_stream_that_has_been_prepared_captures_the_file_from_its_beginning() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, samples) = recording(&folder);
+    let start = || Device::start(&["--host", "file", "--capture-file", &path]);
+    let (mut device, mut kept) = (start(), None);
+    let mut card = attach(&device, &mut kept);
+    card.prepare(0, &SMALL);
+    capture(&mut card, &mut device, &mut kept, 10, None);
+    card.prepare(0, &SMALL);
+    replace(&mut card, &mut device, SIGKILL, &mut kept, start());
+    let heard = capture(&mut card, &mut device, &mut kept, 10, None);
+    assert!(samples.starts_with(&heard));
 }
 
 #[test]

@@ -190,7 +190,7 @@ mod tests {
         let path = folder.path().join("socket");
         let signals = Signals::register().unwrap();
         let listener = UnixListener::bind(&path).unwrap();
-        let (waiting, _) = fill_queue(&path);
+        let (waiting, _) = fill_queue(&listener, &path);
 
         let soon = Some(Instant::now() + Duration::from_millis(20));
         let error = tried(&path, &signals, soon, None).unwrap_err();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! A stream that is captured from a WAV file. It starts over at every PREPARE of a driver and is
-//! followed by silence.
+//! A stream that is captured from a WAV file. It starts over at every PREPARE, and when its rings have
+//! been away (a virtual machine that was paused), and is followed by silence.
 
 use std::path::Path;
 
