@@ -8,6 +8,9 @@
  *   if that ended. What it gets is within the bounds of the sound core.
  * - It makes a PCM for each channel map, and follows a NULL pointer where that
  *   has no streams. It is told that such a map has no direction, and refuses it.
+ * - The sound core's own emulation of OSS mixers divides by the difference of a
+ *   control's bounds, which ends the kernel where that is -1 and the value is
+ *   large, as 64 bits can be; and takes what is named "Capture Source" for a list.
  * - Metadata of a control may come when the memory for it has been freed, see
  *   tlv.c. Then it is not copied.
  *
@@ -28,6 +31,8 @@
 
 /* virtio 1.3, 5.14.6: requests, with their sizes. */
 #define VL_SND_PCM_INFO		0x0100
+#define VL_SND_PCM_SET_PARAMS	0x0101
+#define VL_SND_PARAMS_SIZE	24	/* of struct virtio_snd_pcm_set_params */
 #define VL_SND_CHMAP_INFO	0x0200
 #define VL_SND_CTL_INFO		0x0300
 #define VL_SND_QUERY_SIZE	16	/* of struct virtio_snd_query_info */
@@ -37,7 +42,9 @@
 /* The answers to those, item by item; what is not named here is left alone. */
 struct vl_snd_pcm_info {
 	__le32 nid;		/* the PCM device */
-	u8 others[20];
+	__le32 features;
+	__le64 formats;
+	__le64 rates;
 	u8 direction;
 	u8 more[7];
 };
@@ -53,6 +60,7 @@ struct vl_snd_chmap_info {
 static_assert(sizeof(struct vl_snd_chmap_info) == 24);
 
 #define VL_SND_NO_DIRECTION	0xff
+#define VL_SND_IMA_ADPCM	0
 
 /* struct virtio_snd_ctl_info, which <linux/virtio_snd.h> has not had always. */
 struct vl_snd_ctl_info {
@@ -62,14 +70,22 @@ struct vl_snd_ctl_info {
 	__le32 access;
 	__le32 count;
 	__le32 index;
-	u8 name[44];
+	char name[44];
 	u8 padding[4];
-	__le32 items;		/* of one that is enumerated */
-	u8 others[20];
+	union {
+		struct {
+			__le64 min;
+			__le64 max;
+		} integer64;
+		__le32 items;	/* of one that is enumerated */
+		u8 room[24];
+	} value;
 };
 
 static_assert(sizeof(struct vl_snd_ctl_info) == 96);
 
+#define VL_SND_BOOLEAN		0
+#define VL_SND_INTEGER64	2
 #define VL_SND_ENUMERATED	3
 /* The most values of a control, by its type: see struct snd_ctl_elem_value. */
 static const u32 vl_most_values[] = {
@@ -117,6 +133,9 @@ bool vl_answer_ask(struct vl_device *vl, const void *data, size_t size)
 	/* Questions are objects of the slab; sound may look like one. */
 	if (vl_pages_eligible(page_to_pfn(virt_to_page(data)), 1))
 		return true;
+	if (size == VL_SND_PARAMS_SIZE &&
+	    get_unaligned_le32(data) == VL_SND_PCM_SET_PARAMS)
+		vl_pcm_guard(vl);
 	answer = vl_answer_to(data, size);
 	if (answer == VL_ANSWER_TLV && !(current->flags & PF_KTHREAD))
 		return false;
@@ -137,13 +156,18 @@ enum vl_answer vl_answer_expected(struct vl_device *vl)
 	return READ_ONCE(vl->answer);
 }
 
-/* Of which PCMs there are streams. */
+/*
+ * Of which PCMs there are streams. In the one format whose samples are not
+ * whole bytes, a buffer can be longer than its periods: virtio_snd, which has a
+ * message for each of those, would look behind the last one.
+ */
 static void vl_answer_streams(struct vl_device *vl,
 			      struct vl_snd_pcm_info *info, size_t size)
 {
 	u32 nid;
 
 	for (; size >= sizeof(*info); info++, size -= sizeof(*info)) {
+		info->formats &= ~cpu_to_le64(BIT_ULL(VL_SND_IMA_ADPCM));
 		nid = le32_to_cpu(info->nid);
 		if (nid < VL_SOUND_PCMS)
 			set_bit(nid, vl->pcms);
@@ -165,26 +189,54 @@ static void vl_answer_channel_maps(struct vl_device *vl,
 	}
 }
 
+/* A name ends, and is one line where it is printed. */
+static void vl_answer_name(char *name, size_t size)
+{
+	name[--size] = '\0';
+	while (size--)
+		if ((name[size] && name[size] < ' ') || name[size] == '\x7f')
+			name[size] = '?';
+}
+
+static u32 vl_answer_type(const struct vl_snd_ctl_info *info)
+{
+	u32 type = le32_to_cpu(info->type);
+
+	if (type >= ARRAY_SIZE(vl_most_values) ||
+	    (type != VL_SND_ENUMERATED && !strcmp(info->name, "Capture Source")))
+		return VL_SND_BOOLEAN;
+	return type;
+}
+
 static void vl_answer_controls(struct vl_snd_ctl_info *info, size_t size)
 {
 	u32 left = VIRTIO_LOOPBACK_MAX_SOUND_ITEMS;
+	s64 least, most;
 	u32 type, items;
 
 	for (; size >= sizeof(*info); info++, size -= sizeof(*info)) {
-		info->name[sizeof(info->name) - 1] = '\0';
-		type = le32_to_cpu(info->type);
-		if (type >= ARRAY_SIZE(vl_most_values)) {
-			type = 0;
-			info->type = 0;
-		}
+		vl_answer_name(info->name, sizeof(info->name));
+		type = vl_answer_type(info);
+		info->type = cpu_to_le32(type);
 		info->count = cpu_to_le32(min(le32_to_cpu(info->count),
 					      vl_most_values[type]));
-		if (type != VL_SND_ENUMERATED)
-			continue;
-		/* One at least: no buffer is of no bytes. */
-		items = clamp(le32_to_cpu(info->items), 1U, max(left, 1U));
-		info->items = cpu_to_le32(items);
-		left -= min(left, items);
+		switch (type) {
+		case VL_SND_INTEGER64:
+			least = le64_to_cpu(info->value.integer64.min);
+			most = le64_to_cpu(info->value.integer64.max);
+			most = max(most, least);
+			if (least < 0)
+				most = min(most, least + S64_MAX);
+			info->value.integer64.max = cpu_to_le64(most);
+			break;
+		case VL_SND_ENUMERATED:
+			/* One at least: no buffer is of no bytes. */
+			items = clamp(le32_to_cpu(info->value.items), 1U,
+				      max(left, 1U));
+			info->value.items = cpu_to_le32(items);
+			left -= min(left, items);
+			break;
+		}
 	}
 }
 

@@ -29,6 +29,21 @@
 /* virtio_ring knows what is in a queue without looking into its memory. */
 #define VL_HAVE_PRIVATE_DESCS	(LINUX_VERSION_CODE >= KERNEL_VERSION(5, 14, 0))
 
+/* Who changes a PCM's parameters says so; mended in stable kernels, too. */
+#define VL_HAVE_BUFFER_ACCESSING					\
+	(LINUX_VERSION_CODE >= KERNEL_VERSION(5, 18, 0) ||		\
+	 (LINUX_VERSION_CODE >= KERNEL_VERSION(5, 15, 33) &&		\
+	  LINUX_VERSION_CODE < KERNEL_VERSION(5, 16, 0)) ||		\
+	 (LINUX_VERSION_CODE >= KERNEL_VERSION(5, 10, 110) &&		\
+	  LINUX_VERSION_CODE < KERNEL_VERSION(5, 11, 0)))
+
+/* The kernel's own note of a PCM's state, which no application has mapped. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 1, 0)
+#define vl_pcm_state(runtime)	((runtime)->state)
+#else
+#define vl_pcm_state(runtime)	((runtime)->status->state)
+#endif
+
 /* Not yet in 5.10. */
 #ifndef VIRTIO_ID_SOUND
 #define VIRTIO_ID_SOUND	25

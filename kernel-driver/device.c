@@ -157,6 +157,8 @@ static void vl_device_probe_later(struct vl_device *vl)
 	if (!vl->vdev.dev.driver)
 		vl->probe_again = true;
 	spin_unlock(&vl->lock);
+	/* Where it is still near, vl_device_wake_all() does so once more. */
+	queue_work(vl_workqueue, &vl->life_work);
 }
 
 /*
@@ -166,11 +168,12 @@ static void vl_device_probe_later(struct vl_device *vl)
 static void vl_device_life_work(struct work_struct *work)
 {
 	struct vl_device *vl = container_of(work, struct vl_device, life_work);
+	unsigned int wakeups = vl_sleep_wakeups();
 
 	if (!vl_sleep_probe_begin())
 		return;	/* until vl_device_wake_all() */
 	vl_device_probe(vl);
-	if (vl_sleep_near())
+	if (vl_sleep_near() || wakeups != vl_sleep_wakeups())
 		vl_device_probe_later(vl);
 	vl_sleep_probe_end();
 	if (READ_ONCE(vl->dying))

@@ -34,7 +34,9 @@ static dma_addr_t vl_map(struct vl_device *vl, struct page *page,
 	if (vl_unbind_refuses(vl) ||
 	    vl_queue_floods(vl, dir == DMA_TO_DEVICE))
 		return DMA_MAPPING_ERROR;
-	if (vl_zero_copy_map(vl, page, offset, size, &addr)) {
+	/* What is looked at when it comes back is copied. */
+	if (vl_answer_expected(vl) == VL_ANSWER_PLAIN &&
+	    vl_zero_copy_map(vl, page, offset, size, &addr)) {
 		trace_vl_map(vl, addr, size, dir, true);
 		return addr;
 	}

@@ -42,6 +42,8 @@
 #include <linux/virtio_config.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
+#include <sound/core.h>
+#include <sound/pcm.h>
 #include <uapi/linux/virtio_loopback.h>
 
 struct eventfd_ctx;
@@ -213,6 +215,9 @@ struct vl_device {
 	enum vl_answer answer;
 	/* The PCMs of a sound device that have streams, since it was bound. */
 	DECLARE_BITMAP(pcms, VL_SOUND_PCMS);
+	/* Of each direction, see pcm.c: the driver's, and ours around them. */
+	const struct snd_pcm_ops *pcm_original[2];
+	struct snd_pcm_ops pcm_ops[2];
 
 	/* Process context; from here to stopping. */
 	spinlock_t lock;
@@ -401,6 +406,9 @@ bool vl_answer_ask(struct vl_device *vl, const void *data, size_t size);
 enum vl_answer vl_answer_expected(struct vl_device *vl);
 void vl_answer_copy(struct vl_device *vl, enum vl_answer answer, void *data,
 		    const void *memory, size_t size, unsigned long until);
+
+/* pcm.c */
+void vl_pcm_guard(struct vl_device *vl);
 
 /* tlv.c */
 void vl_tlv_guard(struct vl_device *vl);

@@ -116,6 +116,7 @@ static long vl_request_wait_awake(struct vl_device *vl,
 static void vl_request_wait(struct vl_device *vl, struct vl_request *request,
 			    long timeout)
 {
+	unsigned int wakeups = vl_sleep_wakeups();
 	long left;
 
 	if (READ_ONCE(vl->probing) == current)
@@ -125,7 +126,8 @@ static void vl_request_wait(struct vl_device *vl, struct vl_request *request,
 	else
 		left = vl_request_wait_awake(vl, request, timeout);
 	spin_lock(&vl->lock);
-	if (!request->done && !left && vl_sleep_near() &&
+	if (!request->done && !left &&
+	    (vl_sleep_near() || wakeups != vl_sleep_wakeups()) &&
 	    request->message.type == VIRTIO_LOOPBACK_REQUEST_START) {
 		/* Nobody waits any more; it can be answered after the sleep. */
 		request->attended = false;

@@ -166,6 +166,7 @@ static int vl_unbind_notify(struct notifier_block *block, unsigned long event,
 		/* Of an earlier question: this task maps for a new driver now. */
 		WRITE_ONCE(vl->asking, NULL);
 		bitmap_zero(vl->pcms, VL_SOUND_PCMS);
+		memset(vl->pcm_original, 0, sizeof(vl->pcm_original));
 		vl->probe_left = VL_BUFFERS_A_CALL + 1;
 		WRITE_ONCE(vl->probing, current);
 		break;

@@ -34,6 +34,10 @@ JACK_INFO = 24  # bytes
 JACK_INFO_CODE, PCM_INFO_CODE, CHMAP_INFO_CODE = 0x1, 0x100, 0x200
 CTL_INFO_CODE, CTL_ENUM_ITEMS_CODE, CTL_WRITE_CODE, CTL_TLV_READ_CODE = 0x300, 0x301, 0x303, 0x304
 JACK_CONNECTED = 0x1000
+BOOLEAN, INTEGER, INTEGER64, ENUMERATED, BYTES, IEC958 = range(6)
+# struct snd_ctl_elem_info: numid, type, access, count.
+ALSA_TYPES = {BOOLEAN: 1, INTEGER: 2, ENUMERATED: 3, BYTES: 4, IEC958: 5, INTEGER64: 6}
+ELEM_INFO, ELEM_INFO_SIZE, ELEM_WRITE, ELEM_WRITE_SIZE = 0xC1105511, 272, 0xC4C85513, 1224
 S16, RATE_48000 = 5, 7  # numbers of bits
 PLAYBACK, CAPTURE = 0, 1
 PERIOD = 480  # frames, of 4 bytes
@@ -403,6 +407,35 @@ def test_a_channel_map_of_a_pcm_without_streams(stream, channel_map, has_card):
         backend.stop()
 
 
+BOUNDS = {
+    "upside down": ((INTEGER64, "<2q", 1, 0), (INTEGER64, 1, 1)),
+    "all there are": ((INTEGER64, "<2q", -1 << 63, (1 << 63) - 1), (INTEGER64, -1 << 63, -1)),
+    "as they may be": ((INTEGER64, "<2q", -7, 9), (INTEGER64, -7, 9)),
+    "Capture Source": ((INTEGER, "<2i", 1 << 30, 5), (BOOLEAN, 0, 0)),
+    "two\nlines\x7f": ((INTEGER, "<2i", 0, 5), (INTEGER, 0, 5)),
+}
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_bounds_and_names_of_a_control(name):
+    """The emulation of OSS mixers divides by the difference, and takes "Capture Source" for a list; names are
+    printed."""
+    (kind, layout, least, most), expected = BOUNDS[name]
+    info = struct.pack("<6I44s4x", 0, 1, kind, 1 << 0, 1, 0, name.encode()) + struct.pack(layout, least, most)
+    with Control() as control:
+        answers = {CTL_INFO_CODE: lambda queue, chain: queue.write(chain, OK + info.ljust(96, b"\0"))}
+        backend = sound_device(control, answers, features=1 << 0, controls=1)
+        card = wait_for_card()
+        found = bytearray(struct.pack("<I", 1).ljust(ELEM_INFO_SIZE, b"\0"))
+        with open(f"/dev/snd/controlC{card.name.removeprefix('card')}", "rb") as file:
+            fcntl.ioctl(file, ELEM_INFO, found)
+        types = {number: kind for kind, number in ALSA_TYPES.items()}
+        assert (types[struct.unpack_from("<I", found, 64)[0]], *struct.unpack_from("<2q", found, 80)) == expected
+        assert found[16:60].rstrip(b"\0").decode() == re.sub(r"[\n\x7f]", "?", name)
+        destroy("wire")
+        backend.stop()
+
+
 def test_a_name_of_a_control_that_does_not_end():
     """The kernel would print it with what comes behind it in its memory."""
     info = struct.pack("<6I44s", 0, 1, INTEGER, 1 << 0, 1, 0, b"N" * 44).ljust(96, b"\xff")
@@ -420,10 +453,6 @@ def test_a_name_of_a_control_that_does_not_end():
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.mmap.restype = ctypes.c_void_p
 LIBC.ioctl.argtypes = ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p
-BOOLEAN, INTEGER, INTEGER64, ENUMERATED, BYTES, IEC958 = range(6)
-# struct snd_ctl_elem_info: numid, type, access, count.
-ALSA_TYPES = {BOOLEAN: 1, INTEGER: 2, ENUMERATED: 3, BYTES: 4, IEC958: 5, INTEGER64: 6}
-ELEM_INFO, ELEM_INFO_SIZE, ELEM_WRITE, ELEM_WRITE_SIZE = 0xC1105511, 272, 0xC4C85513, 1224
 
 
 def nonsense_info(number, kind, count, items):

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""An application that makes calls of a card when nobody expects them, by itself or together with its device process,
+gets nothing of the kernel's: messages are not sent but of a stream that is prepared.
+
+After each test a card next door plays, bit for bit, and the kernel has not complained, but for what virtio_snd has to
+say about its own device.
+"""
+
+import contextlib
+import ctypes
+import ctypes.util
+import errno
+import os
+import struct
+import threading
+import time
+
+import pytest
+from device import Control, wait_until
+from test_hostile_device import (
+    CAPTURE, DRIVERS_SAY, LIBC, OK, PERIOD, PLAYBACK, TXQ, destroy, neighbour, sound_device, stream_info,
+    wait_for_card,
+)
+
+__all__ = ["neighbour"]
+pytestmark = pytest.mark.kernel_may_say(DRIVERS_SAY)
+ALSA = ctypes.CDLL(ctypes.util.find_library("asound"))
+HW_PARAMS, HW_FREE, PREPARE, START = 0xC2604111, 0x4112, 0x4140, 0x4142
+SYNC_PTR, SYNC_PTR_LAYOUT = 0xC0884123, "<Q64x2Q48x"  # flags, status, control: where the application is
+HW_PARAMS_BYTES = 608
+RW_INTERLEAVED, U8, S16_LE, IMA_ADPCM = 3, 1, 2, 22
+SET_PARAMS_CODE, PCM_INFO_CODE = 0x101, 0x100
+
+
+class Stream:
+    """A stream of a card, by its system calls; what cannot be done raises OSError."""
+
+    def __init__(self, card, direction):
+        self.handle = ctypes.c_void_p()
+        name = f"hw:{card.name.removeprefix('card')}".encode()
+        assert ALSA.snd_pcm_open(ctypes.byref(self.handle), name, direction, 0) == 0
+        descriptors = (ctypes.c_uint64 * 1)()  # struct pollfd
+        assert ALSA.snd_pcm_poll_descriptors(self.handle, descriptors, 1) == 1
+        self.fd = descriptors[0] & 0xFFFFFFFF
+
+    def call(self, number, argument=None):
+        if LIBC.ioctl(self.fd, number, argument) < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+    def any_parameters(self):
+        parameters = ctypes.create_string_buffer(HW_PARAMS_BYTES)
+        assert ALSA.snd_pcm_hw_params_any(self.handle, parameters) >= 0
+        return parameters
+
+    def set_parameters(self, periods, period=PERIOD):
+        parameters = self.any_parameters()
+        for name, value in [("access", RW_INTERLEAVED), ("format", S16_LE), ("channels", 2)]:
+            assert getattr(ALSA, f"snd_pcm_hw_params_set_{name}")(self.handle, parameters, value) == 0, name
+        frames = ctypes.c_ulong(period)
+        assert ALSA.snd_pcm_hw_params_set_period_size(self.handle, parameters, frames, 0) == 0
+        assert ALSA.snd_pcm_hw_params_set_periods(self.handle, parameters, periods, 0) == 0
+        self.call(HW_PARAMS, parameters)
+
+    def says_it_is_at(self, frames):
+        self.call(SYNC_PTR, ctypes.create_string_buffer(struct.pack(SYNC_PTR_LAYOUT, 0, frames, 1)))
+
+    def close(self):
+        ALSA.snd_pcm_close(self.handle)
+
+
+@contextlib.contextmanager
+def stream(direction, answers=None):
+    """A stream of a card whose messages are left to the test, and their queue."""
+    info = stream_info(0, direction)
+    answers = {PCM_INFO_CODE: lambda queue, chain: queue.write(chain, OK + info), **(answers or {})}
+    with Control() as control:
+        backend = sound_device(control, answers, streams=1)
+        opened = Stream(wait_for_card(), direction)
+        queue = wait_until(lambda: backend.served, what="the queues").queues[TXQ + direction]
+        try:
+            yield opened, queue
+        finally:
+            opened.close()
+            destroy("wire")
+            backend.stop()
+
+
+def nothing_comes(queue, seconds=0.3):
+    time.sleep(seconds)
+    return queue.pop() is None
+
+
+@pytest.mark.parametrize("direction", [PLAYBACK, CAPTURE], ids=["playback", "capture"])
+def test_who_has_given_up_the_buffer_has_nothing_to_say(direction):
+    """Its messages are gone: virtio_snd would follow a NULL pointer."""
+    with stream(direction) as (app, queue):
+        app.set_parameters(4)
+        app.call(PREPARE)
+        app.call(HW_FREE)
+        for period in range(1, 5):
+            app.says_it_is_at(period * PERIOD)
+        assert nothing_comes(queue)
+
+
+def test_a_buffer_that_has_been_given_up_is_handed_to_nobody():
+    """A message that is out keeps the rest of them, which name pages that others may have by now."""
+    with stream(PLAYBACK) as (app, queue):
+        app.set_parameters(4)
+        app.call(PREPARE)
+        app.says_it_is_at(PERIOD)
+        wait_until(queue.pop, what="the first message")
+        app.call(HW_FREE)
+        for period in range(2, 5):
+            app.says_it_is_at(period * PERIOD)
+        assert nothing_comes(queue)
+
+
+@pytest.mark.parametrize("direction", [PLAYBACK, CAPTURE], ids=["playback", "capture"])
+def test_a_buffer_that_has_become_shorter_ends_where_it_ends(direction):
+    """virtio_snd would go on to the end of the longer one, behind the end of its messages."""
+    with stream(direction) as (app, queue):
+        app.set_parameters(16)
+        app.call(PREPARE)
+        app.set_parameters(2)
+        for period in range(1, 17):
+            with contextlib.suppress(OSError):
+                app.says_it_is_at(period * PERIOD)
+        assert nothing_comes(queue)
+
+
+def test_who_changes_parameters_meanwhile_is_not_started():
+    """A device process may take its time with them; what is sent meanwhile would be freed under its hands."""
+    asked, answer = threading.Event(), threading.Event()
+
+    def take_time(queue, chain):
+        asked.set()
+        answer.wait(20)
+        queue.write(chain, OK)
+
+    answer.set()
+    with stream(PLAYBACK, {SET_PARAMS_CODE: take_time}) as (app, queue):
+        app.set_parameters(4)
+        app.call(PREPARE)
+        asked.clear()
+        answer.clear()
+        other = threading.Thread(target=app.set_parameters, args=[4])
+        other.start()
+        assert asked.wait(20)
+        app.says_it_is_at(PERIOD)
+        assert nothing_comes(queue, 0.1)
+        # The sound core then has the stream stopped, which is asked of the device, too.
+        threading.Timer(0.3, answer.set).start()
+        with pytest.raises(OSError) as error:
+            app.call(START)
+        assert error.value.errno == errno.EBUSY
+        other.join()
+        assert queue.pop() is None
+        app.call(PREPARE)
+        app.says_it_is_at(PERIOD)
+        wait_until(queue.pop, what="the first message")
+
+
+def test_samples_of_half_a_byte_are_not_offered():
+    """A buffer of them may be longer than its periods, of which virtio_snd has a message each."""
+    info = bytearray(stream_info(0, PLAYBACK))
+    struct.pack_into("<Q", info, 8, 1 << 0 | 1 << 4)  # VIRTIO_SND_PCM_FMT_IMA_ADPCM, U8
+    with stream(PLAYBACK, {PCM_INFO_CODE: lambda queue, chain: queue.write(chain, OK + bytes(info))}) as (app, _):
+        parameters = app.any_parameters()
+        assert ALSA.snd_pcm_hw_params_test_format(app.handle, parameters, U8) == 0
+        assert ALSA.snd_pcm_hw_params_test_format(app.handle, parameters, IMA_ADPCM) != 0
