@@ -663,9 +663,10 @@ def lie_and_go_on(queue, lie, app):
     """Until the application ends. Returns how many messages it was given back, the lie among them."""
     given = 7
     # All of the application's buffer, and more, before the lie.
-    for _ in range(given - 1):
-        give_back(queue, wait_until(queue.pop, what="a message"))
-    lie(queue, wait_until(queue.pop, what="a message"))
+    for number in range(given):
+        chain = wait_until(lambda: queue.pop() or not app.running(), what=f"message {number}")
+        assert chain is not True, f"the application has ended before message {number}: {app.output()}"
+        (lie if number == given - 1 else give_back)(queue, chain)
     while app.running():
         if (chain := queue.pop()) is not None:
             give_back(queue, chain)
