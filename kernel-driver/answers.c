@@ -70,7 +70,7 @@ struct vl_snd_ctl_info {
 	__le32 access;
 	__le32 count;
 	__le32 index;
-	char name[44];
+	u8 name[44];
 	u8 padding[4];
 	union {
 		struct {
@@ -190,11 +190,11 @@ static void vl_answer_channel_maps(struct vl_device *vl,
 }
 
 /* A name ends, and is one line where it is printed. */
-static void vl_answer_name(char *name, size_t size)
+static void vl_answer_name(u8 *name, size_t size)
 {
 	name[--size] = '\0';
 	while (size--)
-		if ((name[size] && name[size] < ' ') || name[size] == '\x7f')
+		if ((name[size] && name[size] < ' ') || name[size] == 0x7f)
 			name[size] = '?';
 }
 
@@ -203,7 +203,8 @@ static u32 vl_answer_type(const struct vl_snd_ctl_info *info)
 	u32 type = le32_to_cpu(info->type);
 
 	if (type >= ARRAY_SIZE(vl_most_values) ||
-	    (type != VL_SND_ENUMERATED && !strcmp(info->name, "Capture Source")))
+	    (type != VL_SND_ENUMERATED &&
+	     !strcmp((const char *)info->name, "Capture Source")))
 		return VL_SND_BOOLEAN;
 	return type;
 }

@@ -413,6 +413,7 @@ BOUNDS = {
     "as they may be": ((INTEGER64, "<2q", -7, 9), (INTEGER64, -7, 9)),
     "Capture Source": ((INTEGER, "<2i", 1 << 30, 5), (BOOLEAN, 0, 0)),
     "two\nlines\x7f": ((INTEGER, "<2i", 0, 5), (INTEGER, 0, 5)),
+    "Lautst\N{LATIN SMALL LETTER A WITH DIAERESIS}rke": ((INTEGER, "<2i", 0, 5), (INTEGER, 0, 5)),
 }
 
 
