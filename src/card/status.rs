@@ -14,7 +14,7 @@ pub struct StreamStatus {
     pub state: State,
     /// Its parameters, from SET_PARAMS on.
     pub params: Option<Params>,
-    /// What it went through since START.
+    /// What it went through since PREPARE.
     pub tally: Tally,
     /// How loud it was since the last question; `None` where that is too long ago.
     pub peaks: Option<Peaks>,
