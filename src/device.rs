@@ -350,8 +350,9 @@ pub fn sleep(card: &mut Card, wake: &EventFd, deadline: Option<Nanos>, now: Nano
         && error != Errno::EINTR
     {
         card.report(Report::PollFailed(error.into()));
-        // Nothing can be waited for; a tight loop would not help.
+        // Nothing can be waited for; a tight loop would not help. There may be an order.
         std::thread::sleep(Duration::from_millis(10));
+        return true;
     }
     order
 }

@@ -37,8 +37,10 @@ pub enum Stay {
 impl Stay {
     /// How long to wait for another frontend where one has gone; `None` where nobody waits.
     fn patience(self, device: &Device) -> Option<PollTimeout> {
+        if self == Self::Always {
+            return Some(PollTimeout::NONE);
+        }
         match device.status(CardStatus::new(0, 0)) {
-            _ if self == Self::Always => Some(PollTimeout::NONE),
             Ok(status) if status.used && !status.driver => None,
             Ok(status) if !status.used => Some(GRACE.into()),
             // One that cannot be asked after is taken to be there.
