@@ -173,7 +173,7 @@ static void vl_device_life_work(struct work_struct *work)
 	if (!vl_sleep_probe_begin())
 		return;	/* until vl_device_wake_all() */
 	vl_device_probe(vl);
-	if (vl_sleep_near() || wakeups != vl_sleep_wakeups())
+	if (vl_sleep_since(wakeups))
 		vl_device_probe_later(vl);
 	vl_sleep_probe_end();
 	if (READ_ONCE(vl->dying))

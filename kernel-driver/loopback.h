@@ -398,6 +398,7 @@ int vl_sleep_register(void);
 void vl_sleep_unregister(void);
 bool vl_sleep_near(void);
 unsigned int vl_sleep_wakeups(void);
+bool vl_sleep_since(unsigned int wakeups);
 bool vl_sleep_probe_begin(void);
 void vl_sleep_probe_end(void);
 

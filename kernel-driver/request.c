@@ -108,7 +108,7 @@ static long vl_request_wait_awake(struct vl_device *vl,
 		wakeups = vl_sleep_wakeups();
 		left = vl_wait_event_timeout(vl->wait, READ_ONCE(request->done),
 					     timeout);
-	} while (!left && (vl_sleep_near() || wakeups != vl_sleep_wakeups()));
+	} while (!left && vl_sleep_since(wakeups));
 	return left;
 }
 
@@ -126,8 +126,7 @@ static void vl_request_wait(struct vl_device *vl, struct vl_request *request,
 	else
 		left = vl_request_wait_awake(vl, request, timeout);
 	spin_lock(&vl->lock);
-	if (!request->done && !left &&
-	    (vl_sleep_near() || wakeups != vl_sleep_wakeups()) &&
+	if (!request->done && !left && vl_sleep_since(wakeups) &&
 	    request->message.type == VIRTIO_LOOPBACK_REQUEST_START) {
 		/* Nobody waits any more; it can be answered after the sleep. */
 		request->attended = false;

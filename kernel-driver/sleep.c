@@ -51,6 +51,15 @@ unsigned int vl_sleep_wakeups(void)
 	return READ_ONCE(vl_sleep_count);
 }
 
+/*
+ * Whether processes could not be counted on to run, now or at some time since
+ * vl_sleep_wakeups() has returned @wakeups.
+ */
+bool vl_sleep_since(unsigned int wakeups)
+{
+	return vl_sleep_near() || wakeups != vl_sleep_wakeups();
+}
+
 /* Returns false where this is no time to probe: life_work is queued later. */
 bool vl_sleep_probe_begin(void)
 {
