@@ -51,6 +51,26 @@ fn play_ten(card: &mut Card, samples: &[u8]) -> Vec<u16> {
     heads
 }
 
+/// Starts a prepared stream with so many periods to capture into.
+fn start_capture(card: &mut Card, stream: u32, periods: usize) -> Vec<u16> {
+    let heads = (0..periods).map(|_| card.queue_capture(stream, PERIOD));
+    let heads = heads.collect();
+    card.kick(RX);
+    card.must(START, stream);
+    heads
+}
+
+/// What has been captured, as these periods come.
+fn captured(card: &mut Card, heads: &[u16]) -> Vec<u8> {
+    let mut samples = Vec::new();
+    for &head in heads {
+        let completion = card.completion(RX);
+        completion.expect_captured(head, PERIOD);
+        samples.extend(completion.samples);
+    }
+    samples
+}
+
 /// What was written, whatever the header says: who dies does not bring it up to date.
 fn read(folder: &TempDir, name: &str) -> Vec<u8> {
     let mut bytes = std::fs::read(folder.path().join(name)).unwrap();
@@ -106,70 +126,39 @@ fn a_stream_captures_on_in_whole_periods() {
     let (mut device, mut kept) = (Device::null(), None);
     let mut card = attach(&device, &mut kept);
     card.prepare(1, &SMALL);
-    let heads: Vec<_> = (0..PERIODS)
-        .map(|_| card.queue_capture(1, PERIOD))
-        .collect();
-    card.kick(RX);
-    card.must(START, 1);
-    for &head in &heads[..10] {
-        card.completion(RX).expect_captured(head, PERIOD);
-    }
+    let heads = start_capture(&mut card, 1, PERIODS);
+    captured(&mut card, &heads[..10]);
     replace(&mut card, &mut device, SIGKILL, &mut kept, Device::null());
-    for &head in &heads[10..] {
-        let completion = card.completion(RX);
-        completion.expect_captured(head, PERIOD);
-        // What was missed is silence, of U8.
-        assert_eq!(completion.samples, [0x80; PERIOD]);
-    }
+    // What was missed is silence, of U8.
+    let rest = captured(&mut card, &heads[10..]);
+    assert_eq!(rest, [0x80; PERIOD * (PERIODS - 10)]);
     card.close(1);
 }
 
-/// A file in this folder that is captured, and what is in it: odd bytes, none of them the silence of U8.
-fn recording(folder: &TempDir) -> (String, Vec<u8>) {
+/// What starts a device that captures a file in this folder, and what is in that: odd bytes, none of them the
+/// silence of U8.
+fn recording(folder: &TempDir) -> (impl Fn() -> Device + use<>, Vec<u8>) {
     let path = folder.path().join("in.wav");
     let samples = noise(PERIOD * PERIODS, 27);
     let samples: Vec<u8> = samples.iter().map(|byte| byte | 1).collect();
     wav::write(&path, wav::spec(8000, 1, 8), &samples);
-    (path.to_str().unwrap().to_owned(), samples)
-}
-
-/// Captures so many periods; before period `end`, the device process is replaced.
-fn capture(
-    card: &mut Card,
-    device: &mut Device,
-    kept: &mut Option<Kept>,
-    periods: usize,
-    end: Option<(usize, Device)>,
-) -> Vec<u8> {
-    let heads: Vec<_> = (0..periods)
-        .map(|_| card.queue_capture(0, PERIOD))
-        .collect();
-    card.kick(RX);
-    card.must(START, 0);
-    let (at, mut new) = end.map_or((periods, None), |(at, new)| (at, Some(new)));
-    let mut heard = Vec::new();
-    for (count, head) in heads.into_iter().enumerate() {
-        if let Some(new) = new.take_if(|_| count == at) {
-            replace(card, device, SIGKILL, kept, new);
-        }
-        let completion = card.completion(RX);
-        completion.expect_captured(head, PERIOD);
-        heard.extend(completion.samples);
-    }
-    card.close(0);
-    heard
+    let path = path.to_str().unwrap().to_owned();
+    let start = move || Device::start(&["--host", "file", "--capture-file", &path]);
+    (start, samples)
 }
 
 #[test]
 fn a_stream_that_is_captured_from_a_file_goes_on_in_the_middle_of_it() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, samples) = recording(&folder);
-    let start = || Device::start(&["--host", "file", "--capture-file", &path]);
+    let (start, samples) = recording(&folder);
     let (mut device, mut kept) = (start(), None);
     let mut card = attach(&device, &mut kept);
     card.prepare(0, &SMALL);
-    let end = Some((10, start()));
-    let mut heard = capture(&mut card, &mut device, &mut kept, PERIODS, end);
+    let heads = start_capture(&mut card, 0, PERIODS);
+    let mut heard = captured(&mut card, &heads[..10]);
+    replace(&mut card, &mut device, SIGKILL, &mut kept, start());
+    heard.extend(captured(&mut card, &heads[10..]));
+    card.close(0);
     let hole = heard.iter().filter(|byte| **byte == 0x80).count();
     let before = heard.iter().position(|byte| *byte == 0x80).unwrap();
     assert!(before >= 10 * PERIOD);
@@ -181,15 +170,18 @@ fn a_stream_that_is_captured_from_a_file_goes_on_in_the_middle_of_it() {
 #[test]
 fn a_stream_that_has_been_prepared_captures_the_file_from_its_beginning() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, samples) = recording(&folder);
-    let start = || Device::start(&["--host", "file", "--capture-file", &path]);
+    let (start, samples) = recording(&folder);
     let (mut device, mut kept) = (start(), None);
     let mut card = attach(&device, &mut kept);
     card.prepare(0, &SMALL);
-    capture(&mut card, &mut device, &mut kept, 10, None);
+    let heads = start_capture(&mut card, 0, 10);
+    captured(&mut card, &heads);
+    card.close(0);
     card.prepare(0, &SMALL);
     replace(&mut card, &mut device, SIGKILL, &mut kept, start());
-    let heard = capture(&mut card, &mut device, &mut kept, 10, None);
+    let heads = start_capture(&mut card, 0, 10);
+    let heard = captured(&mut card, &heads);
+    card.close(0);
     assert!(samples.starts_with(&heard));
 }
 
@@ -254,11 +246,7 @@ fn frontends_come_and_go_with_the_area_and_nothing_is_lost() {
     let mut kept = None;
     let mut card = attach(&device, &mut kept);
     card.prepare(0, &SMALL);
-    let heads: Vec<_> = (0..PERIODS)
-        .map(|_| card.queue_capture(0, PERIOD))
-        .collect();
-    card.kick(RX);
-    card.must(START, 0);
+    let heads = start_capture(&mut card, 0, PERIODS);
     let mut heard = Vec::new();
     for (count, head) in heads.into_iter().enumerate() {
         if count % 7 == 3 {

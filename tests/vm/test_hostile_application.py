@@ -18,18 +18,18 @@ import time
 import pytest
 from device import Control, wait_until
 from test_hostile_device import (
-    CAPTURE, DRIVERS_SAY, LIBC, OK, PERIOD, PLAYBACK, TXQ, destroy, neighbour, sound_device, stream_info,
-    wait_for_card,
+    CAPTURE, DRIVERS_SAY, LIBC, OK, PCM_INFO_CODE, PERIOD, PLAYBACK, TXQ, destroy,
+    neighbour,  # noqa: F401
+    sound_device, stream_info, wait_for_card,
 )
 
-__all__ = ["neighbour"]
 pytestmark = pytest.mark.kernel_may_say(DRIVERS_SAY)
 ALSA = ctypes.CDLL(ctypes.util.find_library("asound"))
 HW_PARAMS, HW_FREE, PREPARE, START = 0xC2604111, 0x4112, 0x4140, 0x4142
 SYNC_PTR, SYNC_PTR_LAYOUT = 0xC0884123, "<Q64x2Q48x"  # flags, status, control: where the application is
 HW_PARAMS_BYTES = 608
 RW_INTERLEAVED, U8, S16_LE, IMA_ADPCM = 3, 1, 2, 22
-SET_PARAMS_CODE, PCM_INFO_CODE = 0x101, 0x100
+SET_PARAMS_CODE = 0x101
 
 
 class Stream:
