@@ -46,11 +46,24 @@ suite_options() {
     )
 }
 
+# Waits until nobody else fetches from suite $1, and keeps others waiting until suite_unlock.
+suite_lock() {
+    mkdir -p "$CACHE/apt/$1"
+    exec 7>"$CACHE/apt/$1/lock"
+    flock 7
+}
+
+suite_unlock() {
+    exec 7>&-
+}
+
 # Brings the package list of suite $1 up to date.
 suite_update() {
+    suite_lock "$1"
     suite_options "$1"
     quietly apt-get "${SUITE_OPTIONS[@]}" update ||
         { rm -f "$CACHE/apt/$1/sources.list"; die "cannot read the package list of Debian $1" "is the network up?"; }
+    suite_unlock
 }
 
 # Prints package $2 of suite $1 and those it depends on whose names match the
@@ -66,6 +79,7 @@ suite_closure() {
 suite_unpack() {
     local suite=$1 folder=$2 archives=$CACHE/apt/$1/archives deb
     shift 2
+    suite_lock "$suite"
     suite_options "$suite"
     rm -f "$archives"/*.deb
     (cd "$archives" && quietly apt-get "${SUITE_OPTIONS[@]}" download "$@") ||
@@ -75,4 +89,5 @@ suite_unpack() {
         dpkg -x "$deb" "$folder"
     done
     rm -f "$archives"/*.deb
+    suite_unlock
 }
