@@ -4,6 +4,8 @@
 import dataclasses
 
 PROBE = 16  # frames by which a piece is found again
+# snd-aloop's pointer moves in steps of so many frames: what is measured may be one longer than what was.
+TICK = 192
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,27 @@ def holes(found):
     return [
         Hole(after.recorded - before.recorded_end, after.start - before.end) for before, after in zip(found, found[1:])
     ]
+
+
+def check(found, sound, longest, times=1, unread=0):
+    """The whole sound but for so many holes of at most so many frames; nothing of it twice, or in another order.
+
+    `unread`: so much of what a real card had captured may be missing beyond the hole.
+    """
+    assert found and found[0].start == 0 and found[-1].end == sound.frames, found
+    gaps = holes(found)
+    assert len(gaps) == times, found
+    for gap in gaps:
+        assert gap.length <= longest + TICK and 0 <= gap.missing <= gap.length + unread + TICK, gaps
+    return gaps
+
+
+def check_told(stream, direction, gaps, slack):
+    """What a device process says of a stream is what became of the sound: so many holes, and what is missing there,
+    but for so many frames of each."""
+    assert stream["direction"] == direction and stream["gaps"] == len(gaps), (stream, gaps)
+    missing = sum(gap.missing for gap in gaps)
+    assert abs(stream["lost"] - missing) <= len(gaps) * slack, (stream, gaps)
 
 
 def _next_sound(received, at, frame, echo):

@@ -30,8 +30,6 @@ GONE = {
     signal.SIGABRT: "the device process ended (signal: 6 (SIGABRT)",
     signal.SIGSTOP: "the device process was stopped by a signal; it has been killed; it is started again",
 }
-# snd-aloop's pointer moves in steps of so many frames: what is measured may be one longer than what was.
-TICK = 192
 PERIOD, BUFFER = 480, 3840
 STREAM = '[[stream]]\ndirection = "playback"\nhost = "null"\n'
 COMMANDS = pathlib.Path("/run/virtio-loopback/music.commands")
@@ -64,36 +62,16 @@ def play_for_a_second(card, real, sound):
     return recorder, player
 
 
-def check(found, sound, times=1, longest=LONGEST):
-    """The whole sound but for so many short holes; nothing of it twice, or in another order."""
-    assert found[0].start == 0 and found[-1].end == sound.frames, found
-    gaps = holes.holes(found)
-    assert len(gaps) == times, found
-    for gap in gaps:
-        assert gap.length <= longest + TICK and 0 <= gap.missing <= gap.length + TICK, gaps
-    return gaps
-
-
 def check_captured(sound, recording, times=1, longest=LONGEST):
     """The whole sound that the far end has played, but for so many short holes."""
     heard = sounds.Sound(sound.layout, recording.data[: (sound.frames + 9600) * sound.layout.frame_bytes])
-    found = holes.pieces(sound, heard, 9600)
-    assert found[0].start == 0 and found[-1].end == sound.frames, found
-    gaps = holes.holes(found)
-    assert len(gaps) == times, found
-    for gap in gaps:
-        assert gap.length <= longest + TICK, gaps
-        # What the real card had captured and nobody has read goes with the process, and so does what the restart
-        # takes beyond half of arecord's buffer.
-        assert 0 <= gap.missing <= gap.length + 2 * PERIOD + TICK + SLOWER, gaps
-    return gaps
+    # What the real card had captured and nobody has read goes with the process, and so does what the restart
+    # takes beyond half of arecord's buffer.
+    return holes.check(holes.pieces(sound, heard, 9600), sound, longest, times, unread=2 * PERIOD + SLOWER)
 
 
 def check_told(stream, direction, gaps):
-    """What a device process says of a stream is what became of the sound: so many holes, and what is missing there."""
-    assert stream["direction"] == direction and stream["gaps"] == len(gaps), (stream, gaps)
-    missing = sum(gap.missing for gap in gaps)
-    assert abs(stream["lost"] - missing) <= len(gaps) * (3 * PERIOD + SLOWER), (stream, gaps)
+    holes.check_told(stream, direction, gaps, slack=3 * PERIOD + SLOWER)
 
 
 def check_log(card, number):
@@ -111,7 +89,7 @@ def test_it_dies_while_playing(supervised, real, sound, record_property, number)
     player.finish()
     found = holes.pieces(sound, recorder.finish(), recorder.buffer)
     record_property("holes", str(holes.holes(found)))
-    (gap,) = check(found, sound)
+    (gap,) = holes.check(found, sound, LONGEST)
     check_log(supervised, number)
     told = supervised.told()["streams"][0]
     record_property("told", str(told))
@@ -141,7 +119,7 @@ def test_a_guard_replaces_it_while_it_plays_and_captures(make_card, real, sound,
     found = holes.pieces(sound, recorder.finish(), recorder.buffer)
     captured = own.finish()
     record_property("holes", str(holes.holes(found)))
-    played_gaps = check(found, sound, times=2, longest=LONGEST_OF_A_GUARD)
+    played_gaps = holes.check(found, sound, LONGEST_OF_A_GUARD, times=2)
     captured_gaps = check_captured(said, captured, times=2, longest=LONGEST_OF_A_GUARD)
     log = card.adapter.output()
     assert log.count("serving again") == 2, log
@@ -162,7 +140,7 @@ def test_a_guard_below_the_adapter_dies(make_card, real, sound):
     os.kill(card.guard_pid(), signal.SIGKILL)
     card.wait_for_another(before)
     player.finish()
-    check(holes.pieces(sound, recorder.finish(), recorder.buffer), sound)
+    holes.check(holes.pieces(sound, recorder.finish(), recorder.buffer), sound, LONGEST)
     assert "the device process ended (signal: 9 (SIGKILL)); it is started again" in card.adapter.output()
 
 
@@ -174,7 +152,7 @@ def test_it_is_what_the_kernel_kills_where_there_is_no_memory(supervised, real, 
     pathlib.Path("/proc/sysrq-trigger").write_text("f")
     supervised.wait_for_another(before)
     player.finish()
-    check(holes.pieces(sound, recorder.finish(), recorder.buffer), sound)
+    holes.check(holes.pieces(sound, recorder.finish(), recorder.buffer), sound, LONGEST)
     assert "the device process ended (signal: 9 (SIGKILL)); it is started again" in supervised.adapter.output()
     assert supervised.told()["streams"][0]["gaps"] == 1
 
@@ -257,7 +235,7 @@ def test_it_is_a_service_that_is_started_again(make_card, real, sound):
     card.end_device(signal.SIGKILL)
     player.finish()
     # Who starts it here takes some time, too.
-    check(holes.pieces(sound, recorder.finish(), recorder.buffer), sound, longest=2 * LONGEST)
+    holes.check(holes.pieces(sound, recorder.finish(), recorder.buffer), sound, 2 * LONGEST)
 
 
 @pytest.mark.kernel_may_say("control message .* timeout")
