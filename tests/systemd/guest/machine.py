@@ -98,11 +98,13 @@ def noise(seconds, seed=1):
 
 
 class Recorder:
-    """Records at the far end of a real card."""
+    """Records at the far end of a real card, or what a card captures."""
 
-    def __init__(self, pcm):
+    buffer = 48000  # frames, unless told otherwise: a busy machine may be late
+
+    def __init__(self, pcm, sizes=("--period-size", "1200", "--buffer-size", str(buffer))):
         self.file = tempfile.NamedTemporaryFile(suffix=".raw")
-        command = ["arecord", "-q", "-D", pcm, *LAYOUT, *SIZES, self.file.name]
+        command = ["arecord", "-q", "-D", pcm, *LAYOUT, *sizes, self.file.name]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         wait_until(lambda: self.recorded() or self.process.poll() is not None, "the recorder")
         assert self.process.poll() is None, self.process.stderr.read()
@@ -113,7 +115,8 @@ class Recorder:
     def stop(self):
         if self.process.poll() is None:
             self.process.terminate()
-        self.process.wait(20)
+        _, said = self.process.communicate(timeout=20)
+        assert "overrun" not in said and "error" not in said, said
         return self.recorded()
 
     def __enter__(self):
@@ -123,19 +126,23 @@ class Recorder:
         self.stop()
 
 
-def start_playing(card, sound, sizes=SIZES):
+def start_playing(pcm, sound, sizes=SIZES):
     file = tempfile.NamedTemporaryFile(suffix=".raw", delete=False)
     file.write(sound)
     file.close()
-    return subprocess.Popen(["aplay", "-q", "-D", f"hw:{card}", *LAYOUT, *sizes, file.name],
+    return subprocess.Popen(["aplay", "-q", "-D", pcm, *LAYOUT, *sizes, file.name],
                             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def finish(player):
+    """It ends as if nothing had been."""
+    _, said = player.communicate(timeout=60)
+    assert (player.returncode, said) == (0, ""), said
 
 
 def plays(card, far_end, seconds=0.5, seed=1):
     """Plays on the card; every frame arrives at the real card's far end, once and in order."""
     sound = noise(seconds, seed)
     with Recorder(far_end) as recorder:
-        player = start_playing(card, sound)
-        _, said = player.communicate(timeout=60)
-        assert player.returncode == 0, said
+        finish(start_playing(f"hw:{card}", sound))
         wait_until(lambda: sound in recorder.recorded(), f"what {card} played", 3)

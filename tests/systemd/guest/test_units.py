@@ -12,16 +12,25 @@ import re
 import shutil
 import signal
 
+import holes
 import pytest
+import sounds
 from machine import (
-    FRAME_BYTES, Recorder, adapter_process, cards, device_process, device_unit, guard_process, journal, noise, plays,
+    Recorder, adapter_process, cards, device_process, device_unit, finish, guard_process, journal, noise, plays,
     proc_status, realtime_priorities, run, show, start_playing, state, systemctl, wait_until,
 )
+from sounds import Layout, Sound
 
 FAR_END = {"music": "hw:real0,1,0", "navigation": "hw:real0,1,1", "phone": "hw:real1,1,0"}
 MOST_EXPOSED = 1.5
 DYNAMIC_USERS = range(61184, 65520)
 OUT_OF_MEMORY = "out of memory"
+# Of an application that cannot wait.
+PERIOD = 480
+IMPATIENT = ["--period-size", str(PERIOD), "--buffer-size", "3840"]
+# Frames of the hole until a guard has replaced a process: 50 ms as in tests/vm, half of what ALSA waits. It is 20 to
+# 36 ms here, where two CPUs share the 10^9 instructions a second.
+LONGEST = 2400
 
 
 def test_boot_ends_without_a_failed_unit():
@@ -61,7 +70,7 @@ def test_the_unit_tells_how_the_card_is():
 def test_a_stopped_card_goes_and_leaves_the_others():
     with Recorder(FAR_END["music"]) as recorder:
         sound = noise(2)
-        player = start_playing("music", sound)
+        player = start_playing("hw:music", sound)
         wait_until(lambda: sound[:4096] in recorder.recorded(), "the beginning")
         systemctl("stop", "virtio-loopback@phone")
         assert "phone" not in cards()
@@ -69,8 +78,7 @@ def test_a_stopped_card_goes_and_leaves_the_others():
         wait_until(lambda: state(device_unit("phone")) == "inactive", "the end of its device process")
         wait_until(lambda: not os.path.exists("/run/virtio-loopback/phone.sock"), "the end of its socket")
         assert not os.path.exists("/run/virtio-loopback/phone.inflight")
-        _, said = player.communicate(timeout=60)
-        assert player.returncode == 0, said
+        finish(player)
         wait_until(lambda: sound in recorder.recorded(), "the whole sound", 3)
     systemctl("start", "virtio-loopback@phone")
     assert "phone" in cards()
@@ -96,41 +104,46 @@ def end(pid, by):
         os.kill(pid, by)
 
 
-def end_while_it_plays(by, processes, sizes):
-    """Ends processes of a card that plays, which no application hears of; returns the frames of the hole in what
-    is heard, of which both ends arrive."""
-    sound = noise(4, seed=3)
+def check_hole(card, direction, sound, recorder, longest, echo=0):
+    """The whole sound but for one hole of at most so many frames, and in order; status tells of it."""
+    found = holes.pieces(sound, Sound(sound.layout, recorder.recorded()), echo)
+    gaps = holes.check(found, sound, longest)
+    told = run("vhost-user-sound", "tell", f"/run/virtio-loopback/{card}.commands", "status", "--json").stdout
+    (stream,) = [stream for stream in json.loads(told)["streams"] if stream["direction"] == direction]
+    period = stream["parameters"]["period_frames"]
+    print(*gaps, f"lost: {stream['lost']}")
+    holes.check_told(stream, direction, gaps, slack=3 * period)
+    # What was heard after the process had last written down where it was counts, too: a period at most.
+    assert -holes.TICK <= stream["lost"] - gaps[0].length <= period + holes.TICK, (stream, gaps)
+
+
+def end_while_it_plays(by, processes, sizes, longest):
+    """Ends processes of a card that plays, which no application hears of."""
+    sound = sounds.noise(Layout(), 4 * 48000, seed=3)
     with Recorder(FAR_END["music"]) as recorder:
-        player = start_playing("music", sound, sizes)
-        wait_until(lambda: sound[:4096] in recorder.recorded(), "the beginning")
+        player = start_playing("hw:music", sound.data, sizes)
+        wait_until(lambda: sound.data[:4096] in recorder.recorded(), "the beginning")
         before = device_process("music")
         for pid in [process("music") for process in processes]:
             end(pid, by)
-        wait_until(lambda: device_process("music") != before, "another device process")
-        _, said = player.communicate(timeout=60)
-        assert (player.returncode, said) == (0, "")
-        wait_until(lambda: sound[-4096:] in recorder.recorded(), "the end", 3)
-        heard = recorder.recorded()
-    told = run("vhost-user-sound", "tell", "/run/virtio-loopback/music.commands", "status", "--json").stdout
-    assert json.loads(told)["streams"][0]["gaps"] == 1, told
-    heard = heard[heard.index(sound[:4096]) : heard.index(sound[-4096:]) + 4096]
-    before = len(os.path.commonprefix([heard, sound]))
-    after = len(os.path.commonprefix([heard[::-1], sound[::-1]]))
-    return (len(heard) - before - after) // FRAME_BYTES
+        # Nobody asks systemd meanwhile: that would take its time from what is measured.
+        finish(player)
+        wait_until(lambda: sound.data[-4096:] in recorder.recorded(), "the end", 3)
+    assert device_process("music") != before
+    check_hole("music", "playback", sound, recorder, longest, echo=recorder.buffer)
 
 
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGABRT, signal.SIGSTOP, OUT_OF_MEMORY])
 def test_an_application_does_not_hear_of_a_device_process_that_ends(by):
-    hole = end_while_it_plays(by, [device_process], ["--period-size", "480", "--buffer-size", "3840"])
-    # Two CPUs share what one has in tests/vm, where 50 ms are the limit.
-    assert hole <= 4800, "longer than ALSA waits"
+    end_while_it_plays(by, [device_process], IMPATIENT, LONGEST)
 
 
 @pytest.mark.parametrize("by", [signal.SIGKILL, OUT_OF_MEMORY])
 def test_an_application_with_a_long_buffer_does_not_hear_of_a_killed_guard(by):
-    """With the buffer that aplay takes if not told: systemd starts the program anew."""
+    """With the buffer that aplay takes if not told: systemd starts the program anew. With its sandbox that takes 0.23 s
+    here, and systemd's timers may be late by 0.25 s, of which the hole has never had much."""
     restarts = int(show(device_unit("music"), "NRestarts"))
-    end_while_it_plays(by, [guard_process], ["--buffer-size", "24000"])
+    end_while_it_plays(by, [guard_process], ["--buffer-size", "24000"], 21600)
     assert int(show(device_unit("music"), "NRestarts")) == restarts + 1
     assert "stream 0: stopped after" in journal("-u", device_unit("music"), "-o", "cat")
 
@@ -140,8 +153,8 @@ def test_an_application_with_a_long_buffer_does_not_hear_of_device_process_and_a
     inflight = pathlib.Path("/run/virtio-loopback/music.inflight")
     before, kept = adapter_process("music"), inflight.stat()
     restarts = int(show("virtio-loopback@music", "NRestarts"))
-    # systemd may be 0.3 s late for RestartSec=, however short that is.
-    end_while_it_plays(signal.SIGKILL, [device_process, adapter_process], ["--buffer-size", "36000"])
+    # systemd may be 0.3 s late for RestartSec=, however short that is, and the start takes 0.25 s here.
+    end_while_it_plays(signal.SIGKILL, [device_process, adapter_process], ["--buffer-size", "36000"], 28800)
     wait_until(lambda: state("virtio-loopback@music") == "active", "the new adapter to be ready")
     assert adapter_process("music") not in (0, before)
     assert int(show("virtio-loopback@music", "NRestarts")) == restarts + 1
@@ -153,13 +166,12 @@ def test_an_application_with_a_long_buffer_does_not_hear_of_device_process_and_a
 def test_a_killed_adapter_is_not_heard(by):
     sound = noise(3, seed=4)
     with Recorder(FAR_END["music"]) as recorder:
-        player = start_playing("music", sound)
+        player = start_playing("hw:music", sound)
         wait_until(lambda: sound[:4096] in recorder.recorded(), "the beginning")
         before = adapter_process("music")
         end(before, by)
         wait_until(lambda: adapter_process("music") not in (0, before), "another adapter")
-        _, said = player.communicate(timeout=60)
-        assert player.returncode == 0, said
+        finish(player)
         wait_until(lambda: sound in recorder.recorded(), "the whole sound", 3)
     wait_until(lambda: state("virtio-loopback@music") == "active", "the new adapter to be ready")
 
