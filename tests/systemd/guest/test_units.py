@@ -25,6 +25,7 @@ FAR_END = {"music": "hw:real0,1,0", "navigation": "hw:real0,1,1", "phone": "hw:r
 MOST_EXPOSED = 1.5
 DYNAMIC_USERS = range(61184, 65520)
 OUT_OF_MEMORY = "out of memory"
+ENDS = [signal.SIGKILL, signal.SIGABRT, signal.SIGSTOP, OUT_OF_MEMORY]
 # Of an application that cannot wait.
 PERIOD = 480
 IMPATIENT = ["--period-size", str(PERIOD), "--buffer-size", "3840"]
@@ -104,10 +105,10 @@ def end(pid, by):
         os.kill(pid, by)
 
 
-def check_hole(card, direction, sound, recorder, longest, echo=0):
+def check_hole(card, direction, sound, recorder, longest, echo=0, unread=0):
     """The whole sound but for one hole of at most so many frames, and in order; status tells of it."""
     found = holes.pieces(sound, Sound(sound.layout, recorder.recorded()), echo)
-    gaps = holes.check(found, sound, longest)
+    gaps = holes.check(found, sound, longest, unread=unread)
     told = run("vhost-user-sound", "tell", f"/run/virtio-loopback/{card}.commands", "status", "--json").stdout
     (stream,) = [stream for stream in json.loads(told)["streams"] if stream["direction"] == direction]
     period = stream["parameters"]["period_frames"]
@@ -133,9 +134,25 @@ def end_while_it_plays(by, processes, sizes, longest):
     check_hole("music", "playback", sound, recorder, longest, echo=recorder.buffer)
 
 
-@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGABRT, signal.SIGSTOP, OUT_OF_MEMORY])
+@pytest.mark.parametrize("by", ENDS)
 def test_an_application_does_not_hear_of_a_device_process_that_ends(by):
     end_while_it_plays(by, [device_process], IMPATIENT, LONGEST)
+
+
+@pytest.mark.parametrize("by", ENDS)
+def test_an_application_that_captures_does_not_hear_of_it_either(by):
+    sound = sounds.noise(Layout(), 4 * 48000, seed=3)
+    with Recorder("hw:phone", IMPATIENT) as recorder:
+        # What a real card's buffer is left with, and may be captured once more, is silence.
+        player = start_playing(FAR_END["phone"], sound.then_silence(48000).data)
+        wait_until(lambda: sound.data[:4096] in recorder.recorded(), "the beginning")
+        before = device_process("phone")
+        end(before, by)
+        finish(player)
+        assert sound.data[-4096:] in recorder.recorded()
+    assert device_process("phone") != before
+    # What the real card had captured and nobody has read goes with the process.
+    check_hole("phone", "capture", sound, recorder, LONGEST, unread=2 * PERIOD)
 
 
 @pytest.mark.parametrize("by", [signal.SIGKILL, OUT_OF_MEMORY])
