@@ -33,11 +33,11 @@ NOT_OURS = [
 
 
 class KernelLog:
-    """A reader of /dev/kmsg that starts at its end."""
+    """A reader of /dev/kmsg that starts at its end, or (os.SEEK_SET) with the boot."""
 
-    def __init__(self, path="/dev/kmsg"):
+    def __init__(self, path="/dev/kmsg", whence=os.SEEK_END):
         self._file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        os.lseek(self._file, 0, os.SEEK_END)
+        os.lseek(self._file, 0, whence)
 
     def close(self):
         os.close(self._file)

@@ -15,6 +15,7 @@ import signal
 import holes
 import pytest
 import sounds
+from kernel_log import say
 from machine import (
     Recorder, adapter_process, cards, device_process, device_unit, finish, guard_process, journal, noise, plays,
     proc_status, realtime_priorities, run, show, start_playing, state, systemctl, wait_until,
@@ -37,6 +38,11 @@ LONGEST = 2400
 def test_boot_ends_without_a_failed_unit():
     assert systemctl("--failed", "--plain", "--no-legend").stdout == ""
     assert state("virtio-loopback.target") == "active"
+
+
+def test_a_complaint_of_the_kernel_is_seen(complaints):
+    say("snd: something is odd", priority=4)
+    assert complaints() == ["snd: something is odd"]
 
 
 def test_enabled_cards_are_up_after_boot_and_no_others():
