@@ -25,6 +25,7 @@
 #include <linux/preempt.h>
 #include <linux/sched.h>
 #include <linux/string.h>
+#include <linux/virtio_ring.h>
 
 #include "compat.h"
 #include "loopback.h"
@@ -33,6 +34,7 @@
 #define VL_SND_PCM_INFO		0x0100
 #define VL_SND_PCM_SET_PARAMS	0x0101
 #define VL_SND_PARAMS_SIZE	24	/* of struct virtio_snd_pcm_set_params */
+#define VL_SND_PARAMS_PERIOD	12	/* offset of period_bytes in it */
 #define VL_SND_CHMAP_INFO	0x0200
 #define VL_SND_CTL_INFO		0x0300
 #define VL_SND_QUERY_SIZE	16	/* of struct virtio_snd_query_info */
@@ -120,8 +122,30 @@ static enum vl_answer vl_answer_to(const void *question, size_t size)
 }
 
 /*
+ * Whether the message of a period has no more parts than its queue has room for,
+ * of which the kernel would warn: header, status and each page.
+ */
+static bool vl_period_fits(struct vl_device *vl, const void *params)
+{
+	u32 bytes = get_unaligned_le32(params + VL_SND_PARAMS_PERIOD);
+	u32 i;
+
+	if (virtio_has_feature(&vl->vdev, VIRTIO_RING_F_INDIRECT_DESC))
+		return true;
+	for (i = VL_SND_TX; i <= VL_SND_RX && i < vl->queue_count; i++) {
+		struct virtqueue *vq = READ_ONCE(vl->queues[i].vq);
+
+		if (vq && (bytes >> PAGE_SHIFT) + 4 >
+				  virtqueue_get_vring_size(vq))
+			return false;
+	}
+	return true;
+}
+
+/*
  * A buffer for the device to read is being mapped. Returns false where it is
- * not to be: it asks for metadata, and who asks may be disturbed.
+ * not to be: it asks for metadata, and who asks may be disturbed; or it is of
+ * a stream whose messages the device has no room for.
  * Context: the driver's, from a message's first buffer to its last.
  */
 bool vl_answer_ask(struct vl_device *vl, const void *data, size_t size)
@@ -134,8 +158,12 @@ bool vl_answer_ask(struct vl_device *vl, const void *data, size_t size)
 	if (vl_pages_eligible(page_to_pfn(virt_to_page(data)), 1))
 		return true;
 	if (size == VL_SND_PARAMS_SIZE &&
-	    get_unaligned_le32(data) == VL_SND_PCM_SET_PARAMS)
-		vl_pcm_guard(vl);
+	    get_unaligned_le32(data) == VL_SND_PCM_SET_PARAMS) {
+		if (!vl_period_fits(vl, data))
+			return false;
+		if (READ_ONCE(vl->probing))
+			vl_pcm_guard(vl);
+	}
 	answer = vl_answer_to(data, size);
 	if (answer == VL_ANSWER_TLV && !(current->flags & PF_KTHREAD))
 		return false;
@@ -241,22 +269,9 @@ static void vl_answer_controls(struct vl_snd_ctl_info *info, size_t size)
 	}
 }
 
-/*
- * The driver gets back what the device has written; metadata, if not after
- * @until. Context: any.
- */
-void vl_answer_copy(struct vl_device *vl, enum vl_answer answer, void *data,
-		    const void *memory, size_t size, unsigned long until)
+static void vl_answer_correct(struct vl_device *vl, enum vl_answer answer,
+			      void *data, size_t size)
 {
-	if (answer == VL_ANSWER_TLV) {
-		/* With PREEMPT_RT there might be much time between the two. */
-		preempt_disable();
-		if (time_before(jiffies, until))
-			memcpy(data, memory, size);
-		preempt_enable();
-		return;
-	}
-	memcpy(data, memory, size);
 	switch (answer) {
 	case VL_ANSWER_STREAMS:
 		vl_answer_streams(vl, data, size);
@@ -270,4 +285,24 @@ void vl_answer_copy(struct vl_device *vl, enum vl_answer answer, void *data,
 	default:
 		break;
 	}
+}
+
+/*
+ * The driver gets back what the device has written; of what virtio_snd may tire
+ * of waiting for, if not after @until. Context: any.
+ */
+void vl_answer_copy(struct vl_device *vl, enum vl_answer answer, void *data,
+		    const void *memory, size_t size, unsigned long until)
+{
+	if (answer == VL_ANSWER_PLAIN) {
+		memcpy(data, memory, size);
+		return;
+	}
+	/* With PREEMPT_RT there might be much time between the two. */
+	preempt_disable();
+	if (time_before(jiffies, until)) {
+		memcpy(data, memory, size);
+		vl_answer_correct(vl, answer, data, size);
+	}
+	preempt_enable();
 }

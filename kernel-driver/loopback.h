@@ -21,6 +21,7 @@
  *	vl_bounce.lock		spinlock, any context: the slots
  *	vl_queue.kick_lock	spinlock, any context: the kick eventfd
  *	vl_device.config_lock	spinlock, any context: the config space
+ *	vl_device.pcm_lock	spinlock, process context: functions of PCMs
  *
  * No lock is held over a wait for user space.
  */
@@ -102,6 +103,9 @@ struct vl_queue {
 #define VL_HEARD_MS		(VL_ANSWERS_MS * 9 / 10)
 /* The most that is handed to a device between two of its interrupts. */
 #define VL_BUFFERS_A_CALL	(4 * VIRTIO_LOOPBACK_MAX_QUEUE_SIZE)
+
+/* Queues of a sound device: control messages, events, what is played, captured. */
+enum { VL_SND_CONTROL, VL_SND_EVENT, VL_SND_TX, VL_SND_RX };
 
 /* Numbers of a sound device's PCMs; ALSA has no minor numbers for more. */
 #define VL_SOUND_PCMS		256
@@ -216,6 +220,7 @@ struct vl_device {
 	/* The PCMs of a sound device that have streams, since it was bound. */
 	DECLARE_BITMAP(pcms, VL_SOUND_PCMS);
 	/* Of each direction, see pcm.c: the driver's, and ours around them. */
+	spinlock_t pcm_lock;
 	const struct snd_pcm_ops *pcm_original[2];
 	struct snd_pcm_ops pcm_ops[2];
 

@@ -6,8 +6,13 @@
  * there is some (since 6.7: ack), whatever state the stream is in: messages that
  * have been freed, or name pages that others have by now, or are beyond the end
  * of a buffer that has become shorter. And parameters may change, or a stream be
- * prepared, while another thread does so or starts it. So its PCMs get functions
- * of ours around the ones that are at fault, before a stream has messages.
+ * prepared, while another thread does so or starts it. And it takes a stream for
+ * started that is not, as the sound core has only the others of a group stopped
+ * where one cannot be started, and has one that is being closed started with its
+ * group: what the device gives back then is written to a stream that is not there.
+ *
+ * So its PCMs get functions of ours around the ones that are at fault, before a
+ * stream has messages.
  */
 #include <linux/mutex.h>
 #include <sound/core.h>
@@ -52,16 +57,45 @@ static int vl_pcm_ack(struct snd_pcm_substream *substream)
 	return vl_pcm_original(substream)->ack(substream);
 }
 
+/*
+ * A stream has not been started after all: what snd_pcm_undo_start() and
+ * snd_pcm_undo_pause() do for one alone. Context: stream locked.
+ */
+static void vl_pcm_undo(struct snd_pcm_substream *substream, int command)
+{
+	const struct snd_pcm_ops *ops = vl_pcm_original(substream);
+
+	if (command == SNDRV_PCM_TRIGGER_START) {
+		ops->trigger(substream, SNDRV_PCM_TRIGGER_STOP);
+		substream->runtime->stop_operating = true;
+	} else {
+		ops->trigger(substream, SNDRV_PCM_TRIGGER_PAUSE_PUSH);
+	}
+}
+
 /* Context: stream locked. */
 static int vl_pcm_trigger(struct snd_pcm_substream *substream, int command)
 {
+	const struct snd_pcm_ops *ops = vl_pcm_original(substream);
+	int err;
+
 	switch (command) {
 	case SNDRV_PCM_TRIGGER_START:
-	case SNDRV_PCM_TRIGGER_PAUSE_RELEASE:
 		if (vl_pcm_changes(substream))
 			return -EBUSY;
+		break;
+	case SNDRV_PCM_TRIGGER_PAUSE_RELEASE:
+		break;
+	default:
+		return ops->trigger(substream, command);
 	}
-	return vl_pcm_original(substream)->trigger(substream, command);
+	/* It is being closed. Who closes it stops it afterwards, once. */
+	if (!READ_ONCE(substream->ref_count))
+		return -EBADFD;
+	err = ops->trigger(substream, command);
+	if (err < 0 && snd_pcm_stream_linked(substream))
+		vl_pcm_undo(substream, command);
+	return err;
 }
 
 static int vl_pcm_prepare(struct snd_pcm_substream *substream)
@@ -81,7 +115,9 @@ static void vl_pcm_guard_stream(struct vl_device *vl, struct snd_pcm *pcm,
 {
 	struct snd_pcm_substream *substream = pcm->streams[direction].substream;
 	struct snd_pcm_ops *ops = &vl->pcm_ops[direction];
+	unsigned long flags;
 
+	spin_lock_irqsave(&vl->pcm_lock, flags);
 	/* virtio_snd has the same functions for all streams of a direction. */
 	if (substream && !vl->pcm_original[direction]) {
 		vl->pcm_original[direction] = substream->ops;
@@ -95,6 +131,7 @@ static void vl_pcm_guard_stream(struct vl_device *vl, struct snd_pcm *pcm,
 		if (substream->ops == vl->pcm_original[direction])
 			/* The table first: who has the stream open reads it. */
 			smp_store_release(&substream->ops, ops);
+	spin_unlock_irqrestore(&vl->pcm_lock, flags);
 }
 
 static int vl_pcm_guard_card(struct device *child, void *data)
@@ -117,9 +154,9 @@ static int vl_pcm_guard_card(struct device *child, void *data)
 }
 
 /*
- * Context: an application's, as virtio_snd is about to tell the device of a
- * stream's parameters; messages come afterwards. The control queue is locked, so
- * it is one at a time.
+ * Context: a probe's, at its end. An application may be earlier: then its own,
+ * as virtio_snd is about to tell the device of a stream's parameters; messages
+ * come afterwards. The control queue is locked then.
  */
 void vl_pcm_guard(struct vl_device *vl)
 {

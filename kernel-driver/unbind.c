@@ -32,9 +32,6 @@
 #include "compat.h"
 #include "loopback.h"
 
-#define VL_SND_CONTROL	0	/* the queue of control messages */
-#define VL_SND_EVENT	1	/* the queue of events */
-
 /* Whether a buffer is not to be mapped now, since it would be one too many. */
 bool vl_unbind_refuses(struct vl_device *vl)
 {
@@ -105,20 +102,30 @@ static int vl_unbind_close_id(struct device *child, void *unused)
 	return 0;
 }
 
-static void vl_probe_end(struct vl_device *vl, bool bound)
+static void vl_sound_bound(struct vl_device *vl)
 {
 	u32 i;
 
-	WRITE_ONCE(vl->probing, NULL);
-	if (!bound || vl->device_id != VIRTIO_ID_SOUND)
-		return;
+	vl_pcm_guard(vl);
 	vl_tlv_guard(vl);
+	/* A process that calls all the time is waited for only if it is in vain. */
+	for (i = 0; i < vl->queue_count; i++)
+		WRITE_ONCE(vl->queues[i].muted, true);
+	WRITE_ONCE(vl->probing, NULL);
 	/* Whoever has seen it being probed has muted the queue by now. */
 	vl_queue_synchronize(vl);
-	for (i = 0; i <= VL_SND_EVENT && i < vl->queue_count; i++) {
+	for (i = 0; i < vl->queue_count; i++) {
 		WRITE_ONCE(vl->queues[i].muted, false);
 		vl_queue_call(&vl->queues[i]);
 	}
+}
+
+static void vl_probe_end(struct vl_device *vl, bool bound)
+{
+	if (bound && vl->device_id == VIRTIO_ID_SOUND)
+		vl_sound_bound(vl);
+	else
+		WRITE_ONCE(vl->probing, NULL);
 }
 
 static void vl_unbind_begin(struct vl_device *vl)

@@ -25,11 +25,12 @@ from test_hostile_device import (
 
 pytestmark = pytest.mark.kernel_may_say(DRIVERS_SAY)
 ALSA = ctypes.CDLL(ctypes.util.find_library("asound"))
-HW_PARAMS, HW_FREE, PREPARE, START = 0xC2604111, 0x4112, 0x4140, 0x4142
+HW_PARAMS, HW_FREE, PREPARE, START, LINK = 0xC2604111, 0x4112, 0x4140, 0x4142, 0x40044160
 SYNC_PTR, SYNC_PTR_LAYOUT = 0xC0884123, "<Q64x2Q48x"  # flags, status, control: where the application is
 HW_PARAMS_BYTES = 608
 RW_INTERLEAVED, U8, S16_LE, IMA_ADPCM = 3, 1, 2, 22
-SET_PARAMS_CODE = 0x101
+SET_PARAMS_CODE, RELEASE_CODE, START_CODE = 0x101, 0x103, 0x104
+IO_ERR = struct.pack("<I", 0x8003)
 
 
 class Stream:
@@ -65,24 +66,34 @@ class Stream:
         self.call(SYNC_PTR, ctypes.create_string_buffer(struct.pack(SYNC_PTR_LAYOUT, 0, frames, 1)))
 
     def close(self):
-        ALSA.snd_pcm_close(self.handle)
+        handle, self.handle = self.handle, None
+        if handle:
+            ALSA.snd_pcm_close(handle)
+
+
+@contextlib.contextmanager
+def streams(*directions, answers=None, size=64):
+    """Streams of a card whose messages are left to the test; each with its queue, of so many entries."""
+    infos = b"".join(stream_info(0, direction) for direction in directions)
+    answers = {PCM_INFO_CODE: lambda queue, chain: queue.write(chain, OK + infos), **(answers or {})}
+    with Control() as control:
+        backend = sound_device(control, answers, size=size, streams=len(directions))
+        card = wait_for_card()
+        queues = wait_until(lambda: backend.served, what="the queues").queues
+        opened = [(Stream(card, direction), queues[TXQ + direction]) for direction in directions]
+        try:
+            yield opened
+        finally:
+            for app, _ in opened:
+                app.close()
+            destroy("wire")
+            backend.stop()
 
 
 @contextlib.contextmanager
 def stream(direction, answers=None):
-    """A stream of a card whose messages are left to the test, and their queue."""
-    info = stream_info(0, direction)
-    answers = {PCM_INFO_CODE: lambda queue, chain: queue.write(chain, OK + info), **(answers or {})}
-    with Control() as control:
-        backend = sound_device(control, answers, streams=1)
-        opened = Stream(wait_for_card(), direction)
-        queue = wait_until(lambda: backend.served, what="the queues").queues[TXQ + direction]
-        try:
-            yield opened, queue
-        finally:
-            opened.close()
-            destroy("wire")
-            backend.stop()
+    with streams(direction, answers=answers) as [opened]:
+        yield opened
 
 
 def nothing_comes(queue, seconds=0.3):
@@ -168,3 +179,81 @@ def test_samples_of_half_a_byte_are_not_offered():
         parameters = app.any_parameters()
         assert ALSA.snd_pcm_hw_params_test_format(app.handle, parameters, U8) == 0
         assert ALSA.snd_pcm_hw_params_test_format(app.handle, parameters, IMA_ADPCM) != 0
+
+
+def linked(first, second):
+    for app in (first, second):
+        app.set_parameters(4)
+    first.call(LINK, second.fd)
+    first.call(PREPARE)
+
+
+@pytest.mark.parametrize("failing", [PLAYBACK, CAPTURE], ids=["playback", "capture"])
+def test_a_stream_that_could_not_be_started_with_another_one_is_not_taken_for_started(failing):
+    """The sound core stops those that have been started. What the device gives back of the other one when that has
+    been closed, virtio_snd would have told an application that is not there."""
+
+    def start(queue, chain):
+        _, number = struct.unpack("<II", queue.read(chain))
+        queue.write(chain, IO_ERR if number == failing else OK)
+
+    with streams(PLAYBACK, CAPTURE, answers={START_CODE: start}) as opened:
+        (player, _), (recorder, _) = opened
+        linked(player, recorder)
+        player.says_it_is_at(PERIOD)
+        with pytest.raises(OSError) as error:
+            player.call(START)
+        assert error.value.errno == errno.EIO
+        app, queue = opened[failing]
+        chain = wait_until(queue.pop, what="the first message")
+        app.close()
+        queue.write(chain, OK)
+
+
+def test_a_stream_that_is_being_closed_is_not_started_with_another_one():
+    """Its device process takes its time; meanwhile another thread prepares and starts both."""
+    held = []
+
+    def hold_of_capture(queue, chain):
+        _, number = struct.unpack("<II", queue.read(chain))
+        if number == 1:
+            held.append((queue, chain))
+        else:
+            queue.write(chain, OK)
+
+    with streams(PLAYBACK, CAPTURE, answers={RELEASE_CODE: hold_of_capture}) as [(player, txq), (recorder, rxq)]:
+        linked(player, recorder)
+        player.says_it_is_at(PERIOD)
+        player.call(START)
+        messages = [(queue, wait_until(queue.pop, what="a message")) for queue in (txq, rxq, rxq, rxq, rxq)]
+        closing = threading.Thread(target=recorder.close)
+        closing.start()
+        for queue, chain in messages:
+            queue.write(chain, OK)
+        (control, question), = wait_until(lambda: held, what="the question that is held back")
+        player.call(PREPARE)
+        player.says_it_is_at(PERIOD)
+        with pytest.raises(OSError) as error:
+            player.call(START)
+        assert error.value.errno == errno.EBADFD
+        txq.write(wait_until(txq.pop, what="a message"), OK)
+        assert rxq.pop() is None, "it was started"
+        control.write(question, OK)
+        closing.join()
+        # By itself the other one plays.
+        player.call(PREPARE)
+        player.says_it_is_at(PERIOD)
+        player.call(START)
+        wait_until(txq.pop, what="a message")
+
+
+def test_a_period_that_no_queue_has_room_for():
+    """virtio_ring would warn of each of its messages."""
+    with streams(PLAYBACK, size=4) as [(app, queue)]:
+        with pytest.raises(OSError) as error:
+            app.set_parameters(2, period=3072)
+        assert error.value.errno == errno.ENOMEM  # what virtio_ring says
+        app.set_parameters(2, period=512)
+        app.call(PREPARE)
+        app.says_it_is_at(512)
+        wait_until(queue.pop, what="the first message")

@@ -24,7 +24,7 @@ import pytest
 from device import Backend, Control, Memory, Served, sysfs, wait_until
 from kernel_log import KernelLog
 from neighbour import Neighbour
-from network import answer, interface, set_up
+from network import answer, ask, interface, set_up
 from programs import FOLDER, Program, bind_virtio_snd
 
 SOUND = 25
@@ -165,6 +165,7 @@ def the_next_one_is_well():
         control.create("wire")
         backend = Backend(control, answer(b"well"))
         wait_until(lambda: backend.served, what="the next device")
+        assert ask("wire") == b"well"
         destroy("wire")
         backend.stop()
 
@@ -218,9 +219,11 @@ def test_one_eventfd_for_several(started, shared):
         pairs = [(rx.kick, tx.kick), (tx.kick, rx.kick)]
     for index, (kick, call) in enumerate(pairs):
         control.set_eventfds(index, kick, call)
+    before = int(sysfs("wire", "calls"))
     for _ in range(200):
         os.eventfd_write(rx.kick, 1)
         os.eventfd_write(rx.call, 1)
+    wait_until(lambda: int(sysfs("wire", "calls")) > before, what="the interrupts")
     chain = wait_until(rx.pop, what="a buffer")
     rx.push(chain, 64)
     the_next_one_is_well()
@@ -236,9 +239,12 @@ def test_one_eventfd_for_two_devices(started):
         other.set_eventfds(0, rx.call, rx.kick)
         other.answer(device.Request(id=1))
         set_up(interface("wire2"))
+        before = {name: int(sysfs(name, "calls")) for name in ("wire", "wire2")}
         for _ in range(100):
             os.eventfd_write(rx.call, 1)
             os.eventfd_write(rx.kick, 1)
+        for name, calls in before.items():
+            wait_until(lambda name=name, calls=calls: int(sysfs(name, "calls")) > calls, what=f"interrupts of {name}")
         destroy("wire2")
 
 
@@ -330,7 +336,7 @@ def test_an_answer_that_may_come_when_the_probe_has_given_up(seconds, heard, eve
         backend.stop()
 
 
-def sound_device(control, answers, leaves=(1, 2, 3), features=0, flags=0, **counts):
+def sound_device(control, answers, leaves=(1, 2, 3), features=0, flags=0, size=64, **counts):
     """A sound device that answers a question by `answers[code](queue, chain)`, or says OK and nothing else."""
     codes = []
 
@@ -344,7 +350,7 @@ def sound_device(control, answers, leaves=(1, 2, 3), features=0, flags=0, **coun
 
     handle.leaves = leaves
     config = struct.pack("<4I", *(counts.get(name, 0) for name in ("jacks", "streams", "chmaps", "controls")))
-    control.create("wire", SOUND, [64] * 4, config, features, flags)
+    control.create("wire", SOUND, [size] * 4, config, features, flags)
     backend = Backend(control, handle)
     backend.codes = codes
     return backend
