@@ -32,7 +32,10 @@ static int vl_mount_count;
 
 static int vl_fs_init_context(struct fs_context *context)
 {
-	return init_pseudo(context, VL_FS_MAGIC) ? 0 : -ENOMEM;
+	if (!init_pseudo(context, VL_FS_MAGIC))
+		return -ENOMEM;
+	context->s_iflags |= SB_I_NODEV | SB_I_NOEXEC;
+	return 0;
 }
 
 static struct file_system_type vl_fs_type = {
