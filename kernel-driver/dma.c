@@ -170,7 +170,7 @@ int vl_dma_init(struct vl_device *vl)
  * addresses. On arm64, CONFIG_XEN selects it.
  */
 #if !VL_HAVE_DMA_OPS
-#error "virtio-loopback needs a kernel with DMA operations, or 6.18 and later"
+#error "virtio-loopback needs a kernel with DMA operations (arm64: CONFIG_XEN=y), or 6.18"
 #endif
 
 static dma_addr_t vl_map_page(struct device *dev, struct page *page,
