@@ -65,7 +65,8 @@ class Card:
             programs.run(programs.path_of("virtio-loopback"), "destroy", self.name)
             wait_until(lambda: not self.folder.exists(), f"{self.name}: the device to be gone")
         if self.adapter:
-            self.adapter.stop()
+            status = self.adapter.stop()
+            assert status in (0, -signal.SIGKILL), f"virtio-loopback: {status}\n{self.adapter.output()}"
             self.adapter = None
         if self.device:
             status = self.device.stop()

@@ -6,10 +6,11 @@ From the environment:
   VIRTIO_LOOPBACK_BINARIES  folder with the programs virtio-loopback and vhost-user-sound
 
 Every test, also one that asks for no fixture, finds the module loaded, and fails if the kernel
-logs a complaint meanwhile, if it leaves a loopback device behind, or if it takes too long
+logs a complaint meanwhile, if a program panics, if it leaves a loopback device behind, or if it takes too long
 (60 s of the guest's time, or what @pytest.mark.time_limit says).
 """
 
+import gc
 import os
 import pathlib
 import re
@@ -22,7 +23,7 @@ import pytest
 from card import CLASS, Card
 from fuzz.reports import leaks
 from kernel_log import KernelLog
-from machine import load_module, prepare
+from machine import load_module, prepare, unload_module
 from programs import wait_until
 from real_card import RealCard
 
@@ -68,6 +69,8 @@ def machine():
     assert not locks.exists() or re.search(r"debug_locks:\s+1\b", locks.read_text()), "lockdep has given up"
     found = leaks()
     assert not found, f"memory that nothing refers to:\n{found}"
+    gc.collect()  # what tests have left open in this process
+    unload_module()
 
 
 def alarm(number, frame):
@@ -85,6 +88,7 @@ def watch(machine, request):
     before = devices()
     yield
     signal.alarm(0)
+    panics = programs.Program.panics()
     programs.Program.kill_all()
     leftovers = leftover_devices(before)
     expected = [mark.args[0] for mark in request.node.iter_markers("kernel_may_say")]
@@ -94,6 +98,7 @@ def watch(machine, request):
         subprocess.run([programs.path_of("virtio-loopback"), "destroy", name], capture_output=True)
     assert not complaints, "the kernel complained:\n" + "\n".join(complaints)
     assert not leftovers, f"left behind: {', '.join(leftovers)}"
+    assert not panics, "\n".join(panics)
 
 
 def devices():

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 """Makes a fresh guest ready: programs in memory, udev and modprobe with our rules, real cards, our module."""
 
+import contextlib
 import os
 import pathlib
 import platform
@@ -47,6 +48,32 @@ def watches_itself():
 def load_module():
     if not pathlib.Path("/sys/module", MODULE).exists():
         programs.run("insmod", os.environ["VIRTIO_LOOPBACK_MODULE"])
+
+
+def unload_module():
+    """Nobody may have anything of it any more: it goes, after a moment that the kernel may need."""
+    loaded = pathlib.Path("/sys/module", MODULE)
+
+    def gone():
+        return not loaded.exists() or subprocess.run(["rmmod", MODULE], capture_output=True).returncode == 0
+
+    try:
+        programs.wait_until(gone, "the driver to be let go", 20)
+    except AssertionError as error:
+        references = (loaded / "refcnt").read_text().strip()
+        raise AssertionError(f"{error}: {references} references; {who_has_it()}") from None
+
+
+def who_has_it():
+    """Files of the driver that are open or mapped, with the processes that have them."""
+    found = []
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            files = [os.readlink(link) for link in (process / "fd").iterdir()]
+            files += (process / "maps").read_text().splitlines()
+            command = (process / "cmdline").read_text().replace("\0", " ")
+            found += [f"{command}: {file}" for file in files if "/virtio-loopback" in file]
+    return found
 
 
 def start_udev():

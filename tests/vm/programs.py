@@ -91,6 +91,11 @@ class Program:
         while cls.alive:
             cls.alive.pop().kill()
 
+    @classmethod
+    def panics(cls):
+        """What those said that have panicked."""
+        return [f"{program}: {said}" for program in cls.alive if "panicked at" in (said := program.output())]
+
     def __init__(self, *command, stdin=subprocess.DEVNULL, **keywords):
         self.command = [str(word) for word in command]
         self._log = tempfile.TemporaryFile()
@@ -140,6 +145,7 @@ class Program:
 
     def forget(self):
         """Gives back what is kept about a process that has ended."""
+        assert "panicked at" not in (said := self.output()), said
         self.alive.remove(self)
         self._log.close()
 

@@ -5,12 +5,20 @@ import contextlib
 import ctypes
 import mmap
 import os
+import re
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 PIDFD_GETFD = 438
 PAGE = mmap.PAGESIZE
 STANDARD_STREAMS = (0, 1, 2)
 READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
+# What a device process may have open: nothing that leads to memory, or to rights, of anybody else.
+ITS_OWN = re.compile(
+    r"anon_inode:(\[(eventfd|eventpoll|timerfd|signalfd)\]|inotify)|(socket|pipe):\[\d+\]|"
+    r"/run/.*/music\.inflight|"
+    r"/virtio-loopback \(deleted\)|"  # the memory of its card
+    r"(/run/.*)?/dev/snd/\w+"  # the real card
+)
 
 
 def take_file(pid, number):
@@ -67,6 +75,10 @@ class Reach:
                 os.close(file)
             except (OSError, ValueError):  # ValueError: of no size
                 self.others.append((name, file))
+
+    def strange(self):
+        """Names of files that a device process has no use for."""
+        return [name for name, _ in self.mapped + self.others if not ITS_OWN.fullmatch(name)]
 
     def read(self):
         """The pages that hold anything."""

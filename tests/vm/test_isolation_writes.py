@@ -18,7 +18,7 @@ from programs import wait_until
 from reach import PAGE, Reach, pin
 from real_card import RealCard
 from sounds import Layout
-from survivors import SupervisedCard
+from survivors import RespawnedCard, SupervisedCard
 
 PERIOD, BUFFER = 1024, 4096
 QUEUES, QUEUE_SIZE = 4, 1024
@@ -112,10 +112,11 @@ def test_what_a_device_process_writes_stays_in_its_card(make_card, reach_of, sta
     attack(make_card, card, reach_of, lambda: card.device.pid, *STAGES[stage])
 
 
-def test_what_one_writes_that_an_adapter_has_started_and_that_holds_a_real_card(make_card, real, reach_of):
-    """It might have inherited files."""
+@pytest.mark.parametrize("kind", [SupervisedCard, RespawnedCard])
+def test_what_one_writes_that_another_has_started_and_that_holds_a_real_card(make_card, real, reach_of, kind):
+    """It might have inherited files, of an adapter or of a guard."""
     host = ("--host", "alsa", "--playback-device", real.device, "--capture-device", real.device)
-    card = make_card("music", *host, kind=SupervisedCard)
+    card = make_card("music", *host, kind=kind)
     attack(make_card, card, reach_of, card.device_pid, playing_and_recording, playing_and_recording)
 
 
@@ -128,6 +129,7 @@ def attack(make_card, card, reach_of, device_pid, before, now):
     with before(card):
         reach = reach_of(device_pid())
         assert all(name.endswith(OWN_FILES) for name, _ in reach.mapped), reach.mapped
+        assert not reach.strange()
         # Every page is in the page table of a process when the kernel takes it away.
         reach.read()
     if now is None:
