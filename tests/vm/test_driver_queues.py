@@ -126,7 +126,7 @@ def test_one_eventfd_for_the_calls_of_two_queues():
         control.set_eventfds(0, call=call)
         control.set_eventfds(1, call=call)
         os.eventfd_write(call, 1)
-        wait_until(lambda: int(sysfs("wire", "calls")) >= 1)
+        wait_until(lambda: int(sysfs("wire", "calls")) == 2, what="an interrupt of each")
         os.close(call)
 
 
@@ -141,6 +141,7 @@ def test_calls_and_kicks_in_a_ring_end():
         control.set_eventfds(0, kick=fd, call=other)
         for _ in range(100):
             os.eventfd_write(other, 1)
+        wait_until(lambda: int(sysfs("wire", "calls")) > 0, what="an interrupt")
         os.close(fd)
         os.close(other)
 

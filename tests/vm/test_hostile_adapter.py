@@ -4,6 +4,7 @@
 After each test a card next door plays, bit for bit, and the kernel has not complained.
 """
 
+import collections
 import contextlib
 import ctypes
 import errno
@@ -176,6 +177,7 @@ def test_an_adapter_that_dies_after(step):
 def test_a_flood_of_every_call(neighbour):
     """From several threads, on one file and on several, with nonsense and without."""
     stop = threading.Event()
+    done = collections.Counter()
 
     def flood(seed):
         chance = random.Random(seed)
@@ -183,7 +185,9 @@ def test_a_flood_of_every_call(neighbour):
             with contextlib.suppress(OSError), Control() as control:
                 for _ in range(50):
                     with contextlib.suppress(OSError):
-                        chance.choice(CALLS)(control)
+                        name = chance.choice(list(CALLS))
+                        CALLS[name](control)
+                        done[name] += 1
 
     threads = [threading.Thread(target=flood, args=(seed,)) for seed in range(4)]
     for thread in threads:
@@ -195,20 +199,21 @@ def test_a_flood_of_every_call(neighbour):
         for thread in threads:
             thread.join()
     destroy("wire", "wire2")
+    assert not CALLS.keys() - done.keys(), f"these did nothing: {done}"
 
 
-CALLS = [
-    lambda control: control.create("wire"),
-    lambda control: control.create("wire2", device_id=device.INPUT, config=bytes(136)),
-    lambda control: control.attach("wire"),
-    lambda control: control.attach("wire2"),
-    lambda control: control.destroy("wire"),
-    lambda control: control.list(),
-    lambda control: control.info(),
-    lambda control: control.device(),
-    lambda control: control.queue(0),
-    lambda control: os.close(control.memory()),
-    lambda control: control.set_config(0, bytes(64), device.CONFIG_NOTIFY),
-    lambda control: control.set_eventfds(0),
-    lambda control: control.answer(control.read_request()),
-]
+CALLS = {
+    "create": lambda control: control.create("wire"),
+    "create input": lambda control: control.create("wire2", device_id=device.INPUT, config=bytes(136)),
+    "attach": lambda control: control.attach("wire"),
+    "attach input": lambda control: control.attach("wire2"),
+    "destroy": lambda control: control.destroy("wire"),
+    "list": lambda control: control.list(),
+    "info": lambda control: control.info(),
+    "device": lambda control: control.device(),
+    "queue": lambda control: control.queue(0),
+    "memory": lambda control: os.close(control.memory()),
+    "config": lambda control: control.set_config(0, bytes(64), device.CONFIG_NOTIFY),
+    "eventfds": lambda control: control.set_eventfds(0),
+    "answer": lambda control: control.answer(control.read_request()),
+}
