@@ -96,15 +96,24 @@ def test_the_adapter_is_upgraded_while_playing(music, real, sound):
     assert result.exact, str(result)
 
 
+# How it goes, and how it comes back.
+ENDS = {
+    "killed": (lambda music: music.kill_adapter(), lambda music: music.start_adapter()),
+    "told to end": (lambda music: music.adapter.stop(), lambda music: music.start_adapter()),
+    "stopped": (lambda music: music.adapter.send(signal.SIGSTOP), lambda music: music.adapter.send(signal.SIGCONT)),
+}
+
+
 @pytest.mark.core
-def test_the_adapter_is_killed_and_attached_again_while_capturing(music, real, sound):
+@pytest.mark.parametrize(("go", "come_back"), ENDS.values(), ids=ENDS)
+def test_the_adapter_goes_and_comes_back_while_capturing(music, real, sound, go, come_back):
     sound = sound.then_silence(4800)
     recorder = alsa_tools.Recorder(music.pcm, sound.layout, period=480, buffer=1920)
     player = alsa_tools.Player(real.far_end, sound, period=480, buffer=4800)
     recorder.wait_for(recorder.frames() + 48000)
-    music.kill_adapter()
+    go(music)
     time.sleep(0.1)
-    music.start_adapter()
+    come_back(music)
     player.finish()
     result = recorder.compare(sound)
     assert result.arrived, str(result)

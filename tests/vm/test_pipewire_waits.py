@@ -196,10 +196,11 @@ def test_capture_without_a_server_is_silence_in_time(make_server, make_card):  #
     sound = sounds.noise(MONO, 12000)
     player = GraphPlayer(server, "microphone", sound)
     assert player.wait(20) == 0, player.output()
-    data = recorder.finish().data
-    loud = len(data) - len(data.lstrip(b"\0"))
-    assert loud // 2 >= silent + 24000
-    assert sound.data.startswith(data[loud // 2 * 2 :][:200]), "what is captured is no part of the sound"
+    heard = recorder.finish()
+    (piece,) = holes.pieces(sound, heard)
+    assert piece.recorded >= silent + 24000
+    # The player's first cycles may be over before it is linked.
+    assert piece.end == sound.frames and piece.frames > 480, piece
 
 
 def test_a_device_process_that_is_killed_while_it_plays(make_server, make_card, record_property):  # noqa: F811
