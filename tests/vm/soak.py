@@ -176,6 +176,8 @@ class Line:
         # A fault may be heard twice: as it comes, and as the next process finds the beat of its card.
         assert len(gaps) <= 2 * faults, f"{len(gaps)} holes from {faults} faults: {gaps}"
         assert all(gap.length <= LONGEST for gap in gaps), f"a hole too long: {gaps}"
+        # What had been taken over and not been heard yet may go, too.
+        assert all(gap.missing <= gap.length + BUFFER for gap in gaps), f"more is missing than there are holes: {gaps}"
         counts["frames played"] += frames
         counts["frames lost"] += frames - sum(piece.frames for piece in found)
         counts["holes"] += len(gaps)
