@@ -42,6 +42,8 @@ install-files:
 	done
 	@cd examples && find . -type f ! -perm /100 -exec install -Dm644 {} $(abspath $(DESTDIR)$(DOCDIR))/{} \;
 	@cd examples && find . -type f -perm /100 -exec install -Dm755 {} $(abspath $(DESTDIR)$(DOCDIR))/{} \;
+	@install -Dm644 -t $(DESTDIR)$(DOCDIR)/udev $(UDEV_RULES)
+	@install -Dm644 kernel-driver/virtio-loopback.modprobe.conf $(DESTDIR)$(DOCDIR)/modprobe.d/virtio-loopback.conf
 	@install -Dm644 -t $(DESTDIR)$(UDEVDIR) $(UDEV_RULES)
 	@install -Dm644 kernel-driver/virtio-loopback.modprobe.conf $(DESTDIR)$(MODPROBEDIR)/virtio-loopback.conf
 	@install -Dm644 -t $(DESTDIR)$(PREFIX)/include/linux kernel-driver/include/uapi/linux/virtio_loopback.h

@@ -126,7 +126,7 @@ pub struct RunArgs {
     device: DeviceType,
 
     /// The device process listens on this Unix socket. A socket that does not exist yet is waited
-    /// for; a device process that goes is waited for, too
+    /// for, ten seconds; a device process that goes later is waited for until another one listens
     #[arg(long, value_name = "PATH", required_unless_present = "command")]
     socket: Option<PathBuf>,
 

@@ -16,7 +16,7 @@ from programs import FOLDER, Program, path_of, run, wait_until
 RELEASE = platform.release()
 PREFIX = pathlib.Path("/run/virtio-loopback-doctor")
 PROGRAM = PREFIX / "bin" / "virtio-loopback"
-SHARE = PREFIX / "share" / "virtio-loopback"
+SHARE = PREFIX / "share" / "doc" / "virtio-loopback"
 # Folders that the tests change, and that are as before afterwards. What is in them stays ...
 CHANGED = ["/etc", "/usr/local"]
 # ... or is copied into the guest's memory, since each look at a file of the host takes long ...

@@ -25,7 +25,7 @@ pub(super) fn checks(card: &Card, wireplumber: &WirePlumber) -> Vec<Finding> {
     findings
 }
 
-/// The command that starts a card, or starts it again.
+/// With what starts a card, or starts it again: a command, where that is known whole.
 fn start(card: &Card, finding: Finding) -> Finding {
     let name = &card.name;
     match card.started_by {
@@ -33,9 +33,13 @@ fn start(card: &Card, finding: Finding) -> Finding {
         StartedBy::User => {
             finding.mended_by_user(format!("systemctl --user restart virtio-loopback@{name}"))
         }
-        StartedBy::Hand => finding.mended_by_user(format!(
-            "virtio-loopback run --name {name} --socket /run/virtio-loopback/{name}.sock"
-        )),
+        StartedBy::Hand => Finding {
+            text: format!(
+                "{}; start it again as before: virtio-loopback run --name {name} ...",
+                finding.text
+            ),
+            ..finding
+        },
     }
 }
 

@@ -154,7 +154,7 @@ pub(super) fn dma(kernel: &Kernel) -> Finding {
         Some(_) => {
             let text = format!(
                 "kernel {} is without {option}, so the module cannot be built for it: take another \
-                 kernel, or build this one with it",
+                 kernel, or build this one with it (arm64: CONFIG_XEN=y brings it)",
                 kernel.release
             );
             another_kernel(kernel, Finding::wrong(CHECK, text))

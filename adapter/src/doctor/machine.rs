@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 /// Below a prefix such as /usr: where this project's files to copy are, if it is installed.
 const SHARES: &[&str] = &[
-    "share/virtio-loopback",
     "share/doc/virtio-loopback",
     "share/doc/virtio-loopback/examples",
 ];
@@ -214,7 +213,7 @@ pub(super) mod tests {
             Machine {
                 root: self.folder.path().to_owned(),
                 home: Some("/users/ann".into()),
-                shares: vec!["/usr/share/virtio-loopback".into()],
+                shares: vec!["/usr/share/doc/virtio-loopback".into()],
             }
         }
     }
@@ -254,10 +253,10 @@ pub(super) mod tests {
         assert!(command().starts_with("make install"));
         faked.put("usr/lib/udev/rules.d/60-virtio-loopback.rules", "");
         assert_eq!(command(), "apt-get install --reinstall virtio-loopback");
-        faked.put("usr/share/virtio-loopback/a.rules", "");
+        faked.put("usr/share/doc/virtio-loopback/a.rules", "");
         assert_eq!(
             command(),
-            "install -Dm644 /usr/share/virtio-loopback/a.rules /etc/a.rules"
+            "install -Dm644 /usr/share/doc/virtio-loopback/a.rules /etc/a.rules"
         );
     }
 }

@@ -216,13 +216,13 @@ mod tests {
     fn a_rule_that_is_missing_or_hidden_is_put_back() {
         let faked = installed();
         faked.put(
-            "usr/share/virtio-loopback/udev/60-virtio-loopback.rules",
+            "usr/share/doc/virtio-loopback/udev/60-virtio-loopback.rules",
             "",
         );
         faked.put("etc/udev/rules.d/60-virtio-loopback.rules", "# nothing\n");
         let finding = names(&rules(&faked));
         assert_eq!(finding.verdict, Verdict::Wrong);
-        let command = "install -Dm644 /usr/share/virtio-loopback/udev/60-virtio-loopback.rules \
+        let command = "install -Dm644 /usr/share/doc/virtio-loopback/udev/60-virtio-loopback.rules \
                        /etc/udev/rules.d/60-virtio-loopback.rules && udevadm control --reload";
         assert!(finding.mend.unwrap().starts_with(command));
         faked.link("etc/udev/rules.d/91-virtio-loopback.rules", "/dev/null");
@@ -262,7 +262,7 @@ mod tests {
         assert_eq!(late.mend, Some(format!("echo 1 > /{parameter}")));
         faked.remove("etc/modprobe.d/virtio-loopback.conf");
         faked.put(
-            "usr/share/virtio-loopback/modprobe.d/virtio-loopback.conf",
+            "usr/share/doc/virtio-loopback/modprobe.d/virtio-loopback.conf",
             "",
         );
         let missing = period(&rules(&faked)).mend.unwrap();

@@ -257,10 +257,10 @@ mod tests {
     fn what_is_missing_is_copied_where_its_version_reads_it() {
         let faked = faked("0.4");
         faked.put(
-            "usr/share/virtio-loopback/wireplumber/0.4/main.lua.d/51-hide-virtio-loopback.lua",
+            "usr/share/doc/virtio-loopback/wireplumber/0.4/main.lua.d/51-hide-virtio-loopback.lua",
             "",
         );
-        let command = "install -Dm644 /usr/share/virtio-loopback/wireplumber/0.4/main.lua.d/\
+        let command = "install -Dm644 /usr/share/doc/virtio-loopback/wireplumber/0.4/main.lua.d/\
                        51-hide-virtio-loopback.lua /etc/wireplumber/main.lua.d/51-hide-virtio-loopback.lua";
         assert_eq!(
             hidden(&examine(&faked), None).mend.as_deref(),

@@ -136,7 +136,7 @@ fn failed(path: &Path, source: io::Error, nobody: bool) -> RunError {
     let path = path.display().to_string();
     match nobody {
         true => RunError::NobodyListens { path, source },
-        false => RunError::Connect { path, source },
+        false => RunError::connect(path, source),
     }
 }
 

@@ -31,10 +31,12 @@ pub enum RunError {
         source: io::Error,
     },
     /// connect()
-    #[error("cannot connect to {path}")]
+    #[error("cannot connect to {path}{hint}")]
     Connect {
         /// The socket.
         path: String,
+        /// What may help.
+        hint: &'static str,
         /// Of connect().
         source: io::Error,
     },
@@ -87,6 +89,18 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// The socket at `path` could not be connected to.
+    pub(super) fn connect(path: String, source: io::Error) -> Self {
+        let hint = match source.kind() {
+            io::ErrorKind::PermissionDenied => {
+                " (those of systemd's units are open to the group virtio-loopback; \
+                 its members: usermod -aG virtio-loopback USER, and log in again)"
+            }
+            _ => "",
+        };
+        Self::Connect { path, hint, source }
+    }
+
     /// Whether the device process has gone, so that another one may come.
     pub(super) fn is_backend_closed(&self) -> bool {
         match self {
@@ -137,10 +151,7 @@ mod tests {
             path: path(),
             source: short(),
         };
-        let connect = |source| RunError::Connect {
-            path: path(),
-            source,
-        };
+        let connect = |source| RunError::connect(path(), source);
         for error in [
             connect(short()),
             BackendError::Setup(short()).into(),

@@ -100,20 +100,22 @@ fn who_starts_a_card_can_start_it_again() {
             1,
             "of a card that is not there nothing else is known"
         );
-        let finding = one(&findings, "state");
-        (finding.mend.unwrap(), finding.as_root)
+        one(&findings, "state")
     };
-    let system = ("systemctl restart virtio-loopback@music".to_owned(), true);
-    assert_eq!(command(StartedBy::System), system);
-    let user = (
-        "systemctl --user restart virtio-loopback@music".to_owned(),
-        false,
-    );
-    assert_eq!(command(StartedBy::User), user);
+    let system = command(StartedBy::System);
+    let restart = "systemctl restart virtio-loopback@music";
+    assert_eq!(system.mend.as_deref(), Some(restart));
+    assert!(system.as_root);
+    let user = command(StartedBy::User);
+    let restart = "systemctl --user restart virtio-loopback@music";
+    assert_eq!(user.mend.as_deref(), Some(restart));
+    assert!(!user.as_root);
+    let hand = command(StartedBy::Hand);
+    assert_eq!(hand.mend, None, "how it was started is not known");
     assert!(
-        command(StartedBy::Hand)
-            .0
-            .starts_with("virtio-loopback run --name music")
+        hand.text.contains("virtio-loopback run --name music"),
+        "{}",
+        hand.text
     );
 }
 
