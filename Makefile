@@ -22,9 +22,9 @@ help: ## list these targets
 setup: ## install what building and testing need (done by the others by themselves)
 	@$(HARNESS)/setup test
 
-build: ## build the two programs, their man pages and completions, and the driver for KERNEL (5.10, 6.1, 6.12, 6.12-rt or 7.2)
+build: ## build the two programs, their man pages and completions; make install builds the driver for the kernel that runs
 	@$(HARNESS)/setup build
-	@$(MAKE) --no-print-directory programs man completions modules
+	@$(MAKE) --no-print-directory programs man completions
 
 programs: ## build the two programs alone
 	@$(HARNESS)/cargo build --release --locked --workspace
@@ -43,7 +43,7 @@ deb: ## build Debian packages of the programs and of the driver, into build/deb/
 	@$(MAKE) --no-print-directory programs man completions
 	@$(HARNESS)/build-deb $(abspath $(PROGRAM_DIR))
 
-modules: ## build the driver alone, into build/KERNEL/
+modules: ## build the driver alone, for a KERNEL of Debian (5.10, 6.1, 6.12, 6.12-rt or 7.2), into build/KERNEL/
 	@$(HARNESS)/build-module $(KERNEL) build/$(KERNEL) $(KFLAGS)
 
 demo: ## boot a virtual machine: two cards play bit for bit, then music, navigation and phone by their roles

@@ -6,7 +6,6 @@ REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 HARNESS=$REPO/tests/harness
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/virtio-loopback
 BUILD=${BUILD:-$REPO/build}
-ARCH=$(dpkg --print-architecture)
 export LC_ALL=C.UTF-8
 # depmod and friends live in sbin, which is not in everybody's path.
 PATH=$PATH:/usr/sbin:/sbin
@@ -23,6 +22,9 @@ die() {
     [[ $# -eq 0 ]] || printf '    %s\n' "$@" >&2
     exit 1
 }
+
+command -v dpkg >/dev/null || die "this needs Debian or one of its kin" "elsewhere: README.md, 'Without the packages'"
+ARCH=$(dpkg --print-architecture)
 
 # Runs a command as root. Everything that needs it goes through here.
 as_root() {
