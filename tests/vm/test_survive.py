@@ -13,6 +13,7 @@ import holes
 import programs
 import pytest
 import sounds
+from forgetful import ForgetfulCard
 from machine import watches_itself
 from programs import wait_until
 from sounds import Layout
@@ -208,6 +209,28 @@ def test_a_device_process_that_has_forgotten_everything(supervised, real, sound)
     alsa_tools.play(supervised.pcm, sound, period=PERIOD, buffer=BUFFER)
     result = recorder.compare(sound)
     assert result.exact, str(result)
+
+
+def test_a_device_process_that_keeps_nothing(make_card, real, sound):
+    """What it had taken is never given back: both applications have an error, and do not hang. Its adapter lives, and
+    the next one plays and captures."""
+    host = ["--host", "alsa", "--playback-device", real.device, "--capture-device", real.device]
+    card = make_card("music", *host, kind=ForgetfulCard)
+    own = alsa_tools.Recorder(card.pcm, sound.layout, period=PERIOD, buffer=BUFFER)
+    recorder, player = play_for_a_second(card, real, sound)
+    recorder.stop()
+    card.end_device(signal.SIGKILL)
+    assert player.wait() == 1, player.output()
+    assert own.wait() == 1, own.output()
+    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
+    alsa_tools.play(card.pcm, sound, period=PERIOD, buffer=BUFFER)
+    result = recorder.compare(sound)
+    assert result.exact, str(result)
+    own = alsa_tools.Recorder(card.pcm, sound.layout, period=PERIOD, buffer=BUFFER)
+    said = sound.then_silence(4800)
+    alsa_tools.play(real.far_end, said, period=PERIOD, buffer=BUFFER)
+    result = own.compare(said)
+    assert result.arrived, str(result)
 
 
 @pytest.mark.parametrize("kind", [SupervisedCard, SupervisedRespawnedCard])
