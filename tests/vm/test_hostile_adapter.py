@@ -205,8 +205,7 @@ def test_a_flood_of_every_call(neighbour):
 CALLS = {
     "create": lambda control: control.create("wire"),
     "create input": lambda control: control.create("wire2", device_id=device.INPUT, config=bytes(136)),
-    "attach": lambda control: control.attach("wire"),
-    "attach input": lambda control: control.attach("wire2"),
+    "attach": lambda control: control.attach(random.choice(["wire", "wire2"])),
     "destroy": lambda control: control.destroy("wire"),
     "list": lambda control: control.list(),
     "info": lambda control: control.info(),

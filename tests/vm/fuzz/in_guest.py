@@ -9,6 +9,9 @@ import pathlib
 import subprocess
 import sys
 
+sys.path.append(str(pathlib.Path(__file__).parents[1]))
+
+import device  # noqa: E402
 from reports import DEBUG, leaks, ours, reports
 
 # Seconds, the longest there are: on a busy host a guest's CPU may stand still, and kmemleak scan for long.
@@ -45,6 +48,27 @@ def fuzz(program, seconds, seed, options):
     return faults
 
 
+def remove(module):
+    """Every device that is left, then the driver; returns what does not go."""
+    try:
+        device.destroy_all()
+        unload = ["rmmod", pathlib.Path(module).stem]
+        device.wait_until(lambda: subprocess.run(unload, capture_output=True).returncode == 0, what="the driver's end")
+    except (OSError, TimeoutError) as error:
+        return [str(error)]
+    return []
+
+
+def marked(log_file, text):
+    """Says so in the kernel's log until it has come through to the file: all before has, too."""
+
+    def arrived():
+        pathlib.Path("/dev/kmsg").write_text(f"fuzzer: {text}")
+        return f"fuzzer: {text}" in pathlib.Path(log_file).read_text(errors="replace")
+
+    device.wait_until(arrived, what=f"'{text}' in the kernel's log")
+
+
 def main():
     module, program, log_file, seconds, seed, *options = sys.argv[1:]
     subprocess.run(["modprobe", "-a", *DRIVERS], check=True)
@@ -56,9 +80,13 @@ def main():
         inject()
     # As it comes: the kernel keeps the end alone. Not how it started, which lockdep has its part in.
     with open(log_file, "w") as log, subprocess.Popen(["dmesg", "--follow-new"], stdout=log) as follower:
-        faults = fuzz(program, int(seconds), seed, options)
-        found_leaks = leaks()
-        follower.terminate()
+        try:
+            marked(log_file, "begins")
+            faults = fuzz(program, int(seconds), seed, options) + remove(module)
+            found_leaks = leaks()
+            marked(log_file, "ends")
+        finally:
+            follower.terminate()
     with open(log_file, "a") as log:
         log.write(found_leaks)
     text = pathlib.Path(log_file).read_text(errors="replace")
