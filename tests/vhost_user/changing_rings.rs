@@ -3,128 +3,102 @@
 //! used. Another stream's sound goes on bit for bit, and memory that nobody names stays as it is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::Ordering;
 
-use crate::card::{CONTROL, Card, RX, TX};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::card::{CONTROL, Card, Completion, RX, STATUS_BYTES, TX};
+use crate::changer::{Changer, Dice, Offers, write_descriptor};
 use crate::device::Device;
 use crate::driver::{Buffer, INDIRECT, NEXT, WRITE};
 use crate::memory::{SIZE, SharedMemory};
 use crate::sound::*;
 use crate::wav;
 
-/// Changes at least; then on until the sound is over, but not for ever.
-const CHANGES: u64 = 200_000;
-const MOST_CHANGES: u64 = 50_000_000;
 const PERIODS: usize = 60;
 const ARENA: u64 = 1 << 20;
+/// Messages of a ring at least; all but half of a ring of them have come back.
+const MESSAGES: u64 = 2000;
 
-/// Numbers that look like none in particular.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.roll() % limit
-    }
-}
-
-/// Changes things in another thread, until the sound is over.
-struct Changer {
-    over: Arc<AtomicBool>,
-    thread: JoinHandle<u64>,
-}
-
-impl Changer {
-    fn start(
-        card: &Card,
-        mut change: impl FnMut(&SharedMemory, &mut Dice) + Send + 'static,
-    ) -> Self {
-        let memory = card.memory.mapped_again();
-        let over = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&over);
-        let thread = std::thread::spawn(move || {
-            let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
-            let mut count = 0;
-            while count < CHANGES || !seen.load(Ordering::Relaxed) && count < MOST_CHANGES {
-                change(&memory, &mut dice);
-                count += 1;
-            }
-            count
-        });
-        Self { over, thread }
-    }
-
-    fn stop(self) {
-        self.over.store(true, Ordering::Relaxed);
-        assert!(self.thread.join().unwrap() >= CHANGES);
-    }
-}
-
-fn write_descriptor(memory: &SharedMemory, at: u64, buffer: Buffer, flags: u16, next: u16) {
-    // In two writes, as a driver's compiler might.
-    let address = buffer.address.to_le_bytes();
-    let mut rest = buffer.length.to_le_bytes().to_vec();
-    rest.extend(flags.to_le_bytes());
-    rest.extend(next.to_le_bytes());
-    memory.write(at, &address);
-    memory.write(at + 8, &rest);
-}
-
-/// A place in the arena, or one that does not exist.
-fn somewhere(dice: &mut Dice, arena: u64) -> Buffer {
-    let address = match dice.below(8) {
-        0 => SIZE + dice.below(SIZE),
-        1 => u64::MAX - dice.below(32),
-        _ => arena + dice.below(ARENA / 2),
-    };
-    Buffer::readable(address, dice.below(1 << 16) as u32)
-}
-
-/// Everything that a capture ring is made of.
-fn change_ring(
+/// A capture ring whose driver is out of its mind. The arena begins with the number of its stream.
+struct CaptureRing {
     desc: u64,
-    avail: u64,
-    size: u64,
     arena: u64,
-    memory: &SharedMemory,
-    dice: &mut Dice,
-) {
-    match dice.below(5) {
-        0 | 1 => {
-            let at = desc + 16 * dice.below(size);
-            let mut flags = if dice.below(4) == 0 { 0 } else { NEXT };
-            flags |= if dice.below(2) == 0 { WRITE } else { 0 };
-            flags |= if dice.below(16) == 0 { INDIRECT } else { 0 };
-            let next = dice.below(size + 2) as u16;
-            write_descriptor(memory, at, somewhere(dice, arena), flags, next);
+    offers: Offers,
+    kick: EventFd,
+    /// Things are done that a ring does not survive.
+    hopeless: bool,
+}
+
+impl CaptureRing {
+    fn of(card: &Card, arena: u64, hopeless: bool) -> Self {
+        let ring = &card.queues[RX];
+        Self {
+            desc: ring.desc,
+            arena,
+            offers: Offers::of(card, RX),
+            kick: ring.kick.try_clone().unwrap(),
+            hopeless,
         }
-        2 => memory.store16(
-            avail + 4 + 2 * dice.below(size),
-            dice.below(size + 8) as u16,
-        ),
-        3 => {
-            // Mostly what the device may find, now and then what breaks the ring.
-            let far = if dice.below(50_000) == 0 { 1 << 16 } else { 8 };
-            let index = u64::from(memory.load16(avail + 2)) + dice.below(far);
-            memory.store16(avail + 2, index as u16);
+    }
+
+    fn change(&mut self, memory: &SharedMemory, dice: &mut Dice) {
+        match dice.below(5) {
+            0 | 1 => self.change_descriptor(memory, dice),
+            2 => self.change_head(memory, dice),
+            3 => self.offers.offer(memory, dice),
+            _ => self.change_arena(memory, dice),
         }
-        _ => {
-            let at = arena + dice.below(ARENA / 8 - 1) * 8;
-            let word = [1, dice.below(4), dice.roll()][dice.below(3) as usize];
-            memory.write(at, &word.to_le_bytes());
+        if self.hopeless && dice.below(1 << 10) == 0 {
+            let far = self.offers.size + 1 + dice.below(1 << 15);
+            let index = self.offers.index.wrapping_add(far as u16);
+            memory.store16(self.offers.avail + 2, index);
         }
+        if dice.below(64) == 0 {
+            // The counter is never full.
+            let _ = self.kick.write(1);
+        }
+    }
+
+    fn change_descriptor(&self, memory: &SharedMemory, dice: &mut Dice) {
+        let at = self.desc + 16 * dice.below(self.offers.size);
+        let mut flags = [0, NEXT, WRITE, NEXT | WRITE][dice.below(4) as usize];
+        flags |= if dice.below(16) == 0 { INDIRECT } else { 0 };
+        let address = match dice.below(16) {
+            0 => SIZE + dice.below(SIZE),
+            1 => u64::MAX - dice.below(32),
+            2..8 => self.arena,
+            _ => self.arena + dice.below(ARENA / 2),
+        };
+        // Room for many samples would take the stream its time.
+        let longest = if flags & WRITE == 0 { 1 << 16 } else { 32 };
+        let buffer = Buffer::readable(address, dice.below(longest) as u32);
+        let next = dice.below(self.offers.size + 2) as u16;
+        write_descriptor(memory, at, buffer, flags, next);
+    }
+
+    /// Of a message that the device has taken, or has not. One outside of the table does not come back.
+    fn change_head(&self, memory: &SharedMemory, dice: &mut Dice) {
+        let heads = self.offers.size + if self.hopeless { 8 } else { 0 };
+        let place = self.offers.avail + 4 + 2 * dice.below(self.offers.size);
+        memory.store16(place, dice.below(heads) as u16);
+    }
+
+    /// The number of the stream, tables of descriptors, and what becomes samples.
+    fn change_arena(&self, memory: &SharedMemory, dice: &mut Dice) {
+        let place = [0, 1, 1, 1][dice.below(4) as usize] * dice.below(ARENA / 8 - 1) * 8;
+        let word = [1, 1, dice.below(4), dice.roll()][dice.below(4) as usize];
+        memory.write(self.arena + place, &word.to_le_bytes());
     }
 }
 
-/// Plays all of a stream whatever other messages come back meanwhile; returns the sound.
-fn play_beside(card: &mut Card, stream: u32) -> Vec<u8> {
+/// Plays all of a stream whatever other messages come back meanwhile, which are `others`' matter;
+/// returns the sound.
+fn play_beside(
+    card: &mut Card,
+    stream: u32,
+    mut others: impl FnMut(&mut Card, Completion),
+) -> Vec<u8> {
     let sound = noise(PERIODS * 80, 7);
     let mut heads = card
         .queue_periods(stream, &sound, 80)
@@ -136,9 +110,23 @@ fn play_beside(card: &mut Card, stream: u32) -> Vec<u8> {
         if completion.head == head {
             completion.expect_played(head);
             heads.next();
+        } else {
+            others(card, completion);
         }
     }
     sound
+}
+
+/// What the entries of a used ring say of the bytes that were written.
+fn lengths(card: &Card, queue: usize) -> impl Iterator<Item = u32> {
+    let ring = &card.queues[queue];
+    let entries = card.memory.read(ring.used + 4, 8 * usize::from(ring.size));
+    let length = |entry: &[u8]| u32::from_le_bytes(entry[4..].try_into().unwrap());
+    entries
+        .chunks(8)
+        .map(length)
+        .collect::<Vec<_>>()
+        .into_iter()
 }
 
 #[test]
@@ -152,25 +140,34 @@ fn a_capture_ring_that_changes_while_it_is_read_disturbs_no_playback() {
     let untouched = noise(1 << 16, 5);
     let canary = card.bytes(&untouched);
     let arena = card.memory.allocate(ARENA, true);
-    for stream in [0, 1] {
-        card.prepare(stream, &SMALL);
-        card.must(START, stream);
-    }
     card.memory.write(arena, &1u32.to_le_bytes());
-    let ring = &card.queues[RX];
-    let (desc, avail, size) = (ring.desc, ring.avail, u64::from(ring.size));
-    let kick = ring.kick.try_clone().unwrap();
-    let changer = Changer::start(&card, move |memory, dice| {
-        change_ring(desc, avail, size, arena, memory, dice);
-        if dice.below(64) == 0 {
-            // The counter is never full.
-            let _ = kick.write(1);
+    card.prepare(1, &SMALL);
+    card.must(START, 1);
+    // All of it is served, as long as that can be; then the ring is given up.
+    let mut sound = Vec::new();
+    for hopeless in [false, true] {
+        card.prepare(0, &SMALL);
+        card.must(START, 0);
+        let mut ring = CaptureRing::of(&card, arena, hopeless);
+        let offered = Arc::clone(&ring.offers.count);
+        let changer = Changer::start(&card, move |memory, dice| ring.change(memory, dice));
+        sound.extend(play_beside(&mut card, 0, |_, other| panic!("{other:?}")));
+        let given_up = || device.log().contains("queue 3 is not served any more");
+        if hopeless {
+            card.wait_until("the ring is given up", |_| given_up());
+        } else {
+            card.wait_until("many messages", |_| {
+                offered.load(Ordering::Relaxed) >= MESSAGES
+            });
+            card.wait_until("one brings sound", |card| {
+                lengths(card, RX).any(|length| length > STATUS_BYTES)
+            });
+            assert!(!given_up(), "{}", device.log());
         }
-    });
-    let sound = play_beside(&mut card, 0);
-    changer.stop();
-    card.close(0);
-    assert_eq!(wav::read(&device.path("out.wav")).1, sound);
+        changer.stop();
+        card.close(0);
+        assert_eq!(wav::read(&device.path("out.wav")).1, sound);
+    }
     assert_eq!(card.memory.read(canary, untouched.len()), untouched);
     card.reset();
     card.expect_service();
@@ -223,7 +220,7 @@ fn messages_that_change_while_they_are_read_disturb_no_other_stream_of_their_rin
     for stream in [0, 1] {
         card.must(START, stream);
     }
-    let sound = play_beside(&mut card, 0);
+    let sound = play_beside(&mut card, 0, |_, _| {});
     changer.stop();
     card.close(0);
     assert_eq!(wav::read(&device.path("out.wav")).1, sound);
@@ -235,19 +232,13 @@ fn messages_that_change_while_they_are_read_disturb_no_other_stream_of_their_rin
 /// A request lies at a multiple of that, and so does the room for an answer.
 const SLOT: u64 = 32;
 const SLOTS: u64 = 512;
-/// Messages at least.
-const MESSAGES: u64 = 2000;
 
 /// A control ring, and requests, of which none is about stream 0: only stream 1's driver is out of its mind.
 struct ControlRing {
     desc: u64,
-    avail: u64,
-    used: u64,
-    size: u64,
     requests: u64,
     answers: u64,
-    index: u16,
-    offered: Arc<AtomicU64>,
+    offers: Offers,
 }
 
 impl ControlRing {
@@ -260,14 +251,10 @@ impl ControlRing {
         }
         Self {
             desc: ring.desc,
-            avail: ring.avail,
-            used: ring.used,
-            size: ring.size.into(),
             requests,
             // Longer than any room for an answer that begins in it.
             answers: card.memory.allocate(2 * SLOT * SLOTS, true),
-            index: ring.avail_index,
-            offered: Arc::default(),
+            offers: Offers::of(card, CONTROL),
         }
     }
 
@@ -275,7 +262,7 @@ impl ControlRing {
         match dice.below(4) {
             0 => self.change_request(memory, dice),
             1 | 2 => self.change_descriptor(memory, dice),
-            _ => self.offer(memory, dice),
+            _ => self.offers.offer(memory, dice),
         }
     }
 
@@ -301,7 +288,7 @@ impl ControlRing {
     /// Every third descriptor is about answers, and the device may write there; what it writes is no
     /// request.
     fn change_descriptor(&self, memory: &SharedMemory, dice: &mut Dice) {
-        let index = dice.below(self.size);
+        let index = dice.below(self.offers.size);
         let pick = dice.below(8) as usize;
         let (start, length, flags) = if index % 3 == 2 {
             let flags = [WRITE, WRITE, WRITE, WRITE | NEXT, WRITE | NEXT, NEXT, 0, 0][pick];
@@ -320,8 +307,8 @@ impl ControlRing {
             _ => start + SLOT * dice.below(SLOTS),
         };
         let next = match dice.below(4) {
-            0 => dice.below(self.size + 2),
-            _ => 3 * dice.below(self.size / 3) + 2,
+            0 => dice.below(self.offers.size + 2),
+            _ => 3 * dice.below(self.offers.size / 3) + 2,
         };
         let at = self.desc + 16 * index;
         write_descriptor(
@@ -331,19 +318,6 @@ impl ControlRing {
             flags,
             next as u16,
         );
-    }
-
-    /// Any head, while the device is not too far behind.
-    fn offer(&mut self, memory: &SharedMemory, dice: &mut Dice) {
-        let behind = self.index.wrapping_sub(memory.load16(self.used + 2));
-        if u64::from(behind) >= self.size / 2 {
-            return;
-        }
-        let place = u64::from(self.index) % self.size;
-        memory.store16(self.avail + 4 + 2 * place, dice.below(self.size) as u16);
-        self.index = self.index.wrapping_add(1);
-        memory.store16(self.avail + 2, self.index);
-        self.offered.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -357,8 +331,8 @@ fn requests_that_change_while_they_are_read_come_back_and_disturb_no_other_strea
     card.prepare(0, &SMALL);
     card.must(START, 0);
     let mut ring = ControlRing::of(&card);
-    let (avail, used, size) = (ring.avail, ring.used, ring.size);
-    let offered = Arc::clone(&ring.offered);
+    let (avail, used) = (ring.offers.avail, ring.offers.used);
+    let offered = Arc::clone(&ring.offers.count);
     let kick = card.queues[CONTROL].kick.try_clone().unwrap();
     let changer = Changer::start(&card, move |memory, dice| {
         ring.change(memory, dice);
@@ -367,7 +341,7 @@ fn requests_that_change_while_they_are_read_come_back_and_disturb_no_other_strea
             let _ = kick.write(1);
         }
     });
-    let sound = play_beside(&mut card, 0);
+    let sound = play_beside(&mut card, 0, |_, _| {});
     card.wait_until("many messages", |_| {
         offered.load(Ordering::Relaxed) >= MESSAGES
     });
@@ -377,9 +351,10 @@ fn requests_that_change_while_they_are_read_come_back_and_disturb_no_other_strea
     card.wait_until("all messages come back", |card| {
         index(card, used) == index(card, avail)
     });
-    let entries = card.memory.read(used + 4, 8 * size as usize);
-    let lengths = entries.chunks(8).map(|entry| entry[4]);
-    assert!(lengths.max() >= Some(4), "no request has got an answer");
+    assert!(
+        lengths(&card, CONTROL).max() >= Some(4),
+        "no request has got an answer"
+    );
     card.reset();
     assert_eq!(card.pcm_infos(2).len(), 2);
     assert_eq!(wav::read(&device.path("out.wav")).1, sound);

@@ -15,6 +15,7 @@
 
 // The peers.
 mod card;
+mod changer;
 mod device;
 mod driver;
 mod frontend;
