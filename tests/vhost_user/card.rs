@@ -225,6 +225,17 @@ impl Card {
             .collect()
     }
 
+    /// Queues a playback message that has come back once more, whatever its descriptors are by now. Does not
+    /// kick.
+    pub fn queue_playback_again(&mut self, chain: &[u16], status_at: u64) {
+        self.memory
+            .write(status_at, &[UNTOUCHED; STATUS_BYTES as usize]);
+        let room = Vec::new();
+        let message = Message { room, status_at };
+        self.messages.insert((TX, chain[0]), message);
+        self.queues[TX].add_again(chain);
+    }
+
     /// As queue_playback, header and samples in one descriptor: two descriptors in all.
     pub fn queue_short_playback(&mut self, stream: u32, samples: &[u8]) -> u16 {
         let message = [&stream.to_le_bytes()[..], samples].concat();

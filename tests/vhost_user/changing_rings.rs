@@ -19,6 +19,8 @@ const PERIODS: usize = 60;
 const ARENA: u64 = 1 << 20;
 /// Messages of a ring at least; all but half of a ring of them have come back.
 const MESSAGES: u64 = 2000;
+/// And those of them that are heard.
+const HEARD: u64 = 200;
 
 /// A capture ring whose driver is out of its mind. The arena begins with the number of its stream.
 struct CaptureRing {
@@ -92,8 +94,8 @@ impl CaptureRing {
     }
 }
 
-/// Plays all of a stream whatever other messages come back meanwhile, which are `others`' matter;
-/// returns the sound.
+/// Plays all of a stream whatever other messages come back meanwhile, of which `others` takes care; returns
+/// the sound.
 fn play_beside(
     card: &mut Card,
     stream: u32,
@@ -173,6 +175,79 @@ fn a_capture_ring_that_changes_while_it_is_read_disturbs_no_playback() {
     card.expect_service();
 }
 
+/// Messages of stream 1, each of which is offered again when it has come back.
+struct Forgeries {
+    desc: u64,
+    /// Header, samples and status of each: descriptors, and where they lie.
+    chains: Vec<([u16; 3], [u64; 3])>,
+}
+
+impl Forgeries {
+    /// No word of these is the number of stream 0.
+    fn queue(card: &mut Card) -> Self {
+        let heads = card.queue_periods(1, &[0x55; 20 * 80], 80);
+        let desc = card.queues[TX].desc;
+        let at = |index: u16| desc + 16 * u64::from(index);
+        let next = |index: u16| card.memory.load16(at(index) + 14);
+        let address = |index: u16| {
+            let bytes = card.memory.read(at(index), 8);
+            u64::from_le_bytes(bytes.try_into().unwrap())
+        };
+        let chain = |head: u16| {
+            let chain = [head, next(head), next(next(head))];
+            (chain, chain.map(address))
+        };
+        let chains = heads.into_iter().map(chain).collect();
+        Self { desc, chains }
+    }
+
+    fn write(&self, memory: &SharedMemory, index: u16, buffer: Buffer, flags: u16, next: u16) {
+        let at = self.desc + 16 * u64::from(index);
+        write_descriptor(memory, at, buffer, flags, next);
+    }
+
+    fn change(&self, memory: &SharedMemory, dice: &mut Dice) {
+        let (chain, place) = self.chains[dice.below(self.chains.len() as u64) as usize];
+        match dice.below(8) {
+            0 => {
+                let stream = [1u32, 7, u32::MAX][dice.below(3) as usize];
+                memory.write(place[0], &stream.to_le_bytes());
+            }
+            1 => memory.write(place[1] + dice.below(80), &[1 + dice.below(255) as u8]),
+            2..5 => self.mend(memory, dice, chain, place),
+            _ => {
+                let part = dice.below(3) as usize;
+                let choices = [place[part], SIZE + dice.below(SIZE), u64::MAX - 3];
+                let there = choices[dice.below(3) as usize];
+                let length = [4, 8, 80][dice.below(3) as usize].min([4, 80, 8][part]);
+                let next = chain[dice.below(3) as usize];
+                let flags = [NEXT, NEXT | WRITE, WRITE, 0][dice.below(4) as usize];
+                let buffer = Buffer::readable(there, length);
+                self.write(memory, chain[part], buffer, flags, next);
+            }
+        }
+    }
+
+    /// A message as it should be, of few samples.
+    fn mend(&self, memory: &SharedMemory, dice: &mut Dice, chain: [u16; 3], place: [u64; 3]) {
+        let lengths = [4, 1 + dice.below(16) as u32, STATUS_BYTES];
+        for (part, flags) in [NEXT, NEXT, WRITE].into_iter().enumerate() {
+            let buffer = Buffer::readable(place[part], lengths[part]);
+            self.write(memory, chain[part], buffer, flags, chain[(part + 1) % 3]);
+        }
+        memory.write(place[0], &1u32.to_le_bytes());
+    }
+
+    /// The device may have written where it was told to.
+    fn queue_again(&self, card: &mut Card, head: u16) {
+        let mut chains = self.chains.iter();
+        let &(chain, place) = chains.find(|(chain, _)| chain[0] == head).unwrap();
+        card.memory.write(place[0], &1u32.to_le_bytes());
+        card.queue_playback_again(&chain, place[2]);
+        card.kick(TX);
+    }
+}
+
 #[test]
 fn messages_that_change_while_they_are_read_disturb_no_other_stream_of_their_ring() {
     let files = ["--playback-file", "out.wav", "--playback-file", "other.wav"];
@@ -183,44 +258,28 @@ fn messages_that_change_while_they_are_read_disturb_no_other_stream_of_their_rin
     for stream in [0, 1] {
         card.prepare(stream, &SMALL);
     }
-    // No word of these is a stream's number.
-    let others = card.queue_periods(1, &[0x55; 20 * 80], 80);
-    let desc = card.queues[TX].desc;
-    let field = |at: u64| card.memory.load16(at);
-    let chain = |head: u16| {
-        let payload = field(desc + 16 * u64::from(head) + 14);
-        [head, payload, field(desc + 16 * u64::from(payload) + 14)]
-    };
-    let chains: Vec<_> = others.into_iter().map(chain).collect();
-    let address = |index: u16| {
-        let bytes = card.memory.read(desc + 16 * u64::from(index), 8);
-        u64::from_le_bytes(bytes.try_into().unwrap())
-    };
-    let places: Vec<_> = chains.iter().map(|chain| chain.map(address)).collect();
-    let changer = Changer::start(&card, move |memory, dice| {
-        let which = dice.below(chains.len() as u64) as usize;
-        let part = dice.below(3) as usize;
-        let (index, place) = (chains[which][part], places[which]);
-        let there = [place[part], SIZE + dice.below(SIZE), u64::MAX - 3][dice.below(3) as usize];
-        match dice.below(4) {
-            0 => {
-                let stream = [1u32, 7, u32::MAX][dice.below(3) as usize];
-                memory.write(place[0], &stream.to_le_bytes());
-            }
-            1 => memory.write(place[1] + dice.below(80), &[1 + dice.below(255) as u8]),
-            _ => {
-                let length = [4, 8, 80][dice.below(3) as usize].min([4, 80, 8][part]);
-                let next = chains[which][dice.below(3) as usize];
-                let flags = [NEXT, NEXT | WRITE, WRITE, 0][dice.below(4) as usize];
-                let at = desc + 16 * u64::from(index);
-                write_descriptor(memory, at, Buffer::readable(there, length), flags, next);
-            }
-        }
-    });
+    let forgeries = Arc::new(Forgeries::queue(&mut card));
+    let changed = Arc::clone(&forgeries);
+    let changer = Changer::start(&card, move |memory, dice| changed.change(memory, dice));
     for stream in [0, 1] {
         card.must(START, stream);
     }
-    let sound = play_beside(&mut card, 0, |_, _| {});
+    let (mut back, mut heard) = (0, 0);
+    let mut again = |card: &mut Card, completion: Completion| {
+        back += 1;
+        heard += u64::from(completion.status == OK);
+        forgeries.queue_again(card, completion.head);
+        back >= 2 * MESSAGES && heard >= HEARD
+    };
+    let sound = play_beside(&mut card, 0, |card, completion| {
+        again(card, completion);
+    });
+    loop {
+        let completion = card.completion(TX);
+        if again(&mut card, completion) {
+            break;
+        }
+    }
     changer.stop();
     card.close(0);
     assert_eq!(wav::read(&device.path("out.wav")).1, sound);

@@ -190,6 +190,13 @@ impl Virtqueue {
         head
     }
 
+    /// Adds a message of descriptors that have come back, as they are.
+    pub fn add_again(&mut self, chain: &[u16]) {
+        self.free.retain(|index| !chain.contains(index));
+        self.chains.insert(chain[0], chain.to_vec());
+        self.offer(chain[0]);
+    }
+
     /// Kicks if the device wants that (2.7.10).
     pub fn kick(&mut self) {
         let old = std::mem::replace(&mut self.kicked_index, self.avail_index);
