@@ -4,28 +4,50 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-use crate::card::{Card, TX};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EFD_SEMAPHORE, EventFd};
+
+use crate::card::{CONTROL, Card, TX};
+use crate::changer::{Changer, Offers};
 use crate::device::{Device, program};
+use crate::driver::Buffer;
 use crate::sound::*;
 
 const NO_PRIORITY: &str = "no real-time priority";
 const NOT_LOCKED: &str = "memory is not locked";
 const FIFO: u32 = 1;
+/// Ticks of CPU time in a second (USER_HZ).
+const TICKS: u32 = 100;
+/// Four fifths; one wake-up is begun within them and may end behind them, and ticks are whole.
+const MOST_PERCENT: u32 = 88;
 
-/// Scheduling policy and real-time priority of each thread, by its name.
-fn scheduling(device: &Device) -> HashMap<String, (u32, u32)> {
+/// Two fields of the stat of each thread, by its name.
+fn of_threads(device: &Device, numbers: [usize; 2]) -> HashMap<String, (u32, u32)> {
     let threads = fs::read_dir(format!("/proc/{}/task", device.pid())).unwrap();
     let stat =
         threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("stat")).unwrap());
     let parse = |stat: String| {
         let (name, fields) = stat.split_once('(').unwrap().1.rsplit_once(')').unwrap();
-        // The first of these is field 3; rt_priority and policy are 40 and 41.
+        // The first of these is field 3.
         let fields: Vec<_> = fields.split_whitespace().collect();
-        let field = |number: usize| fields[number - 3].parse().unwrap();
-        (name.to_owned(), (field(41), field(40)))
+        let [first, second] = numbers.map(|number| fields[number - 3].parse().unwrap());
+        (name.to_owned(), (first, second))
     };
     stat.map(parse).collect()
+}
+
+/// Scheduling policy and real-time priority of each thread, by its name.
+fn scheduling(device: &Device) -> HashMap<String, (u32, u32)> {
+    of_threads(device, [41, 40])
+}
+
+/// CPU time that the audio thread has used, for itself and in the kernel, in ticks.
+fn ticks_of_audio(device: &Device) -> u32 {
+    let (user, system) = of_threads(device, [14, 15])["audio"];
+    user + system
 }
 
 fn locked_kib(device: &Device) -> u64 {
@@ -150,4 +172,47 @@ fn a_flood_of_kicks_and_requests_keeps_nobody_from_being_served() {
         card.completion(TX).expect_played(head);
     }
     card.close(0);
+}
+
+/// Who kicks so often that the device never finds the eventfd empty, as one does that is read in small change.
+fn kick_for_ever(card: &mut Card) {
+    card.frontend.as_mut().unwrap().stop(4);
+    card.forget();
+    let kick = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE).unwrap();
+    kick.write(1 << 40).unwrap();
+    card.queues[CONTROL].kick = kick;
+    let frontend = card.frontend.as_mut().unwrap();
+    frontend.start_again(&card.memory, &card.queues, &[0; 4], card.features);
+}
+
+/// A busy machine leaves the thread less. What is measured is a share, so a slow one takes only longer.
+#[test]
+fn a_flood_of_kicks_and_requests_leaves_the_others_a_fifth_of_a_processor() {
+    let device = Device::null();
+    let mut card = serving(&device);
+    kick_for_ever(&mut card);
+    let request = card.bytes(&words(&[PCM_INFO, 0, 2, PCM_INFO_BYTES]));
+    let room = 4 + 2 * PCM_INFO_BYTES;
+    let answer = card.memory.allocate(room.into(), true);
+    let parts = [
+        Buffer::readable(request, 16),
+        Buffer::writable(answer, room),
+    ];
+    for _ in 0..card.queues[CONTROL].size / 2 {
+        card.queues[CONTROL].chain(&parts);
+    }
+    let mut offers = Offers::of(&card, CONTROL);
+    let offered = Arc::clone(&offers.count);
+    let driver = Changer::start(&card, move |memory, dice| offers.offer(memory, dice));
+    let (start, before) = (Instant::now(), ticks_of_audio(&device));
+    card.wait_until("a second of work", |_| {
+        ticks_of_audio(&device) >= before + TICKS
+    });
+    let worked = ticks_of_audio(&device) - before;
+    let most = start.elapsed().as_millis() * u128::from(TICKS * MOST_PERCENT) / 100_000;
+    assert!(u128::from(worked) <= most, "{worked} ticks, not {most}");
+    driver.stop();
+    assert!(offered.load(Ordering::Relaxed) >= 1000);
+    card.reset();
+    card.expect_service();
 }
