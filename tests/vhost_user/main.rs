@@ -19,6 +19,8 @@ mod changer;
 mod device;
 mod driver;
 mod frontend;
+#[path = "../../src/sandbox/tests/kernel.rs"]
+mod kernel;
 mod memory;
 mod raw_frontend;
 mod sound;

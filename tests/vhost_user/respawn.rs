@@ -14,7 +14,8 @@ use crate::card::{Card, TX};
 use crate::device::{Device, of_threads, program, wait_for_end};
 use crate::driver::LIMIT;
 use crate::frontend::EVENT_IDX;
-use crate::sandbox::{expect_sandbox, has_filters};
+use crate::kernel::has_filters;
+use crate::sandbox::expect_sandbox;
 use crate::sound::*;
 
 const PERIODS: usize = 60;
@@ -113,7 +114,7 @@ fn each_worker_is_in_a_sandbox_of_its_own() {
         card.pcm_infos(2);
         expect_sandbox(serving, &device);
         // Whatever the guard was born with, its own filters are none that a worker could inherit.
-        if has_filters(&device) {
+        if has_filters() {
             let guard = filters(device.pid());
             let sealed = filters(serving);
             assert!(sealed.iter().min() > guard.iter().max(), "{sealed:?}");

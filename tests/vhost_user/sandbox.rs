@@ -8,19 +8,19 @@ use nix::unistd::Pid;
 
 use crate::card::Card;
 use crate::device::{Device, of_threads, program};
+use crate::kernel::{has_filters, lacks, needlessly_off};
 
 /// CAP_IPC_LOCK, the one that may be left: memory stays locked only for who has it.
 const LOCKS: u64 = 1 << 14;
 
-/// Whether the kernel has what system calls are filtered with.
-pub fn has_filters(device: &Device) -> bool {
-    let log = device.whole_log();
-    let off = log.split_once("off: ").map_or("", |(_, off)| off);
-    !off.contains("seccomp")
+/// Nothing is said to be off that the kernel has.
+fn expect_all_on(report: &str) {
+    let off = needlessly_off(report, &lacks());
+    assert!(off.is_empty(), "{off:?}: {report}");
 }
 
-/// All threads of a process have given up what they do not need; of `device`, whose log says what the
-/// kernel lacks.
+/// All threads of a process have given up what they do not need, but for what the kernel lacks; so has the
+/// log of `device`.
 pub fn expect_sandbox(process: Pid, device: &Device) {
     let threads = of_threads(process, "NoNewPrivs");
     assert!(threads.len() > 3 && threads.iter().all(|&set| set == 1));
@@ -31,10 +31,11 @@ pub fn expect_sandbox(process: Pid, device: &Device) {
             "{set}: {left:x?}"
         );
     }
-    let filtered = of_threads(process, "Seccomp");
-    if has_filters(device) {
+    if has_filters() {
+        let filtered = of_threads(process, "Seccomp");
         assert!(filtered.iter().all(|&mode| mode == 2), "{filtered:?}");
     }
+    expect_all_on(&device.whole_log());
 }
 
 fn serving(device: &Device) -> Card {
@@ -126,6 +127,7 @@ fn a_card_that_is_checked_is_in_its_sandbox() {
         text.lines().last().unwrap().starts_with("sandbox: on: "),
         "{text}"
     );
+    expect_all_on(&text);
     let output = program()
         .args(["--check", "--no-sandbox=files"])
         .output()
