@@ -5,6 +5,7 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -39,16 +40,35 @@ fn inside(case: &str, folder: &Path) -> ExitStatus {
     program.status().unwrap()
 }
 
-/// A card that records into the folder.
-fn needs(folder: &Path) -> Needs {
-    let host = StreamHost::File(folder.join("out.wav"));
+/// A card that records into the folder; of a case about devices, one that plays on a card of the machine.
+fn needs(case: &str, folder: &Path) -> Needs {
+    let host = match case {
+        "devices" => StreamHost::Alsa("hw:0".to_owned()),
+        _ => StreamHost::File(folder.join("out.wav")),
+    };
     let description = crate::description::Description {
         streams: vec![Stream::new(Direction::Playback, 0, host)],
         ..Default::default()
     };
     let mut needs = Needs::of(&description);
     needs.add_socket(&socket(folder));
+    if case == "devices" {
+        // A card that every machine has.
+        needs.devices.push(devices(folder));
+    }
     needs
+}
+
+fn devices(folder: &Path) -> PathBuf {
+    folder.join("snd")
+}
+
+/// How devices are opened.
+fn as_device() -> fs::OpenOptions {
+    let mut options = File::options();
+    options.read(true).write(true);
+    options.custom_flags(nix::libc::O_NONBLOCK);
+    options
 }
 
 /// The card's socket has a folder of its own.
@@ -65,8 +85,9 @@ fn a_case() {
     let folder = PathBuf::from(std::env::var_os(FOLDER).unwrap());
     let _ = fs::create_dir(folder.join("run"));
     let lacks = kernel::lacks();
-    let mut sandbox = Sandbox::new(needs(&folder), &[]);
+    let mut sandbox = Sandbox::new(needs(&case, &folder), &[]);
     let before = File::open("/proc/self/stat").unwrap();
+    let cards = openable(&folder);
     sandbox.confine();
     sandbox.rights(Priority::Ordinary).drop_others();
     let listener = UnixListener::bind(socket(&folder)).unwrap();
@@ -83,6 +104,7 @@ fn a_case() {
         "nothing" => true,
         "serve" => serve(&folder, before, &listener, client),
         "files" => files(&folder),
+        "devices" => devices_alone(&folder, &cards),
         "absent" => absent(&folder),
         fatal => attack(fatal),
     };
@@ -110,12 +132,13 @@ fn serve(
     true
 }
 
+fn denied(result: std::io::Result<()>) {
+    let kind = result.map_err(|error| error.kind());
+    assert_eq!(kind, Err(ErrorKind::PermissionDenied));
+}
+
 /// What it may not open, make or remove.
 fn files(folder: &Path) -> bool {
-    let denied = |result: std::io::Result<()>| {
-        let kind = result.map_err(|error| error.kind());
-        assert_eq!(kind, Err(ErrorKind::PermissionDenied));
-    };
     for path in ["/etc/passwd", "/proc/self/mem", "/dev/null", "/usr/bin/env"] {
         denied(File::open(path).map(drop));
     }
@@ -129,6 +152,39 @@ fn files(folder: &Path) -> bool {
     // Not even to look whether somebody is there.
     let parent = nix::unistd::getppid();
     assert!(nix::sys::signal::kill(parent, None).is_err());
+    true
+}
+
+/// The cards that this user may open. Their PCMs are left to those who play on them.
+fn openable(folder: &Path) -> Vec<PathBuf> {
+    let folders = [PathBuf::from("/dev/snd"), devices(folder)];
+    let found = folders.iter().filter_map(|it| fs::read_dir(it).ok());
+    let devices = found.flatten().map(|device| device.unwrap().path());
+    let is_pcm = |path: &PathBuf| path.to_string_lossy().contains("/pcm");
+    let cards = devices.filter(|path| !is_pcm(path) && as_device().open(path).is_ok());
+    cards.collect()
+}
+
+/// A card of the machine has those, and no others; what alsa-lib reads, it does not write.
+fn devices_alone(folder: &Path, cards: &[PathBuf]) -> bool {
+    assert_eq!(openable(folder), cards);
+    assert!(cards.contains(&devices(folder).join("card")));
+    let others = ["/dev/null", "/dev/zero", "/dev/kmsg", "/dev/tty"];
+    let secrets = ["/etc/shadow", "/proc/self/mem", "/proc/self/environ"];
+    for path in others.iter().chain(&secrets).map(Path::new) {
+        // A container may have less.
+        if path.exists() {
+            denied(as_device().open(path).map(drop));
+            denied(File::open(path).map(drop));
+        }
+    }
+    denied(fs::read_dir("/dev").map(drop));
+    denied(File::open(folder.join("secret")).map(drop));
+    assert!(File::open("/etc/passwd").is_ok() && fs::read_dir("/usr").is_ok());
+    denied(as_device().open("/etc/passwd").map(drop));
+    denied(File::create("/usr/outside-of-the-sandbox").map(drop));
+    denied(File::create(devices(folder).join("other")).map(drop));
+    denied(fs::remove_file(devices(folder).join("card")));
     true
 }
 
@@ -217,6 +273,17 @@ fn files_and_processes_outside_of_it_are_out_of_reach() {
     fs::write(folder.path().join("secret"), "x").unwrap();
     if complete(folder.path()) {
         assert!(inside("files", folder.path()).success());
+    }
+}
+
+#[test]
+fn a_card_of_the_machine_can_use_devices_of_sound_and_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("secret"), "x").unwrap();
+    fs::create_dir(devices(folder.path())).unwrap();
+    fs::write(devices(folder.path()).join("card"), "x").unwrap();
+    if complete(folder.path()) {
+        assert!(inside("devices", folder.path()).success());
     }
 }
 
