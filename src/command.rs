@@ -93,7 +93,7 @@ pub struct StreamReply {
     pub frames: u64,
     /// How often the sound had a hole since then.
     pub gaps: u64,
-    /// Frames of those holes.
+    /// Frames that were not heard, or not captured, there.
     pub lost: u64,
     /// The highest peak of each channel since the last question, in decibels of full scale; `None` for
     /// silence, and for samples that are no numbers.

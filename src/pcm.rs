@@ -38,7 +38,7 @@ pub struct Tally {
     pub frames: u64,
     /// How often sound had a hole.
     pub gaps: u64,
-    /// Frames of those holes.
+    /// Frames that were not heard, or not captured, there.
     pub lost: u64,
     /// Frames missed since the last copy: a hole only if more sound follows.
     open: u64,
@@ -57,7 +57,7 @@ impl Tally {
         self.open = 0;
     }
 
-    /// Another process goes on after so many frames of silence.
+    /// Another process goes on behind so many frames that are lost.
     fn restarted(&mut self, frames: u64) {
         if self.frames > 0 {
             self.gaps = self.gaps.saturating_add(1);

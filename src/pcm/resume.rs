@@ -81,8 +81,13 @@ impl Pcm {
         let gap = self.params.map_or(0, |params| {
             params.frames_in(now.saturating_sub(snapshot.time))
         });
-        self.pass(memory, self.passed(gap, snapshot.ahead));
-        self.tally.restarted(gap);
+        let passed = self.passed(gap, snapshot.ahead);
+        self.pass(memory, passed);
+        // What the driver keeps is played later; what was to be captured meanwhile has gone.
+        self.tally.restarted(match self.info.direction {
+            Direction::Playback => passed,
+            Direction::Capture => gap,
+        });
         self.gain.settle();
         self.serve(host, memory, ring, now);
         self.start(host, now)
