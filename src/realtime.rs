@@ -96,31 +96,43 @@ fn touch_stack() {
     black_box(&mut [0u8; STACK_IN_USE]);
 }
 
-/// How long the audio thread works without a break. A driver could keep it from sleeping for ever,
+/// How much the audio thread has worked without a break. A driver could keep it from sleeping for ever,
 /// with kicks and requests, and a real-time thread that does not sleep keeps everybody else from
 /// the processor. (The kernel's own brake may be off, and RLIMIT_RTTIME would end the process.)
 #[derive(Debug, Default)]
 pub struct Stint {
-    since: Nanos,
+    /// When the thread was up last.
+    up: Nanos,
+    /// Its work that it has not slept off yet.
+    work: Nanos,
 }
 
 impl Stint {
     /// More work than this comes from no driver that plays sound.
     const LONGEST: Nanos = 4_000_000;
     /// The rest after it: one part in five belongs to the others.
-    pub const REST: Nanos = 1_000_000;
+    pub const REST: Nanos = Self::LONGEST / Self::WORK_FOR_SLEEP;
+    /// How much work a sleep makes up for.
+    const WORK_FOR_SLEEP: Nanos = 4;
     /// A shorter sleep is none.
     const SLEEP: Nanos = 20_000;
 
     /// The thread lay down at `before` and is up again `now`. Returns whether it is to rest, after which it
     /// has not worked yet.
     pub fn goes_on(&mut self, before: Nanos, now: Nanos) -> bool {
-        if now.saturating_sub(before) >= Self::SLEEP {
-            self.since = now;
+        let slept = now.saturating_sub(before);
+        if slept >= Self::SLEEP {
+            self.work = self.work.saturating_add(before.saturating_sub(self.up));
+            let made_up = slept.saturating_mul(Self::WORK_FOR_SLEEP);
+            self.work = self.work.saturating_sub(made_up);
+        } else {
+            self.work = self.work.saturating_add(now.saturating_sub(self.up));
         }
-        let rests = now.saturating_sub(self.since) >= Self::LONGEST;
+        self.up = now;
+        let rests = self.work >= Self::LONGEST;
         if rests {
-            self.since = now.saturating_add(Self::REST);
+            self.work = 0;
+            self.up = now.saturating_add(Self::REST);
         }
         rests
     }
@@ -130,14 +142,32 @@ impl Stint {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_thread_that_sleeps_is_never_sent_to_rest() {
+    /// How often a thread is sent to rest in a thousand times of work and sleep.
+    fn rests(work: Nanos, sleep: Nanos) -> usize {
         let (mut stint, mut now) = (Stint::default(), 1_000_000_000);
-        for _ in 0..1000 {
-            let before = now + 3_900_000;
-            now = before + Stint::SLEEP;
-            assert!(!stint.goes_on(before, now));
+        stint.goes_on(0, now);
+        let mut is_sent = || {
+            let before = now + work;
+            now = before + sleep;
+            let rests = stint.goes_on(before, now);
+            now += if rests { Stint::REST } else { 0 };
+            rests
+        };
+        (0..1000).filter(|_| is_sent()).count()
+    }
+
+    #[test]
+    fn a_thread_that_sleeps_a_fifth_of_the_time_is_never_sent_to_rest() {
+        for work in [80_000, 3_900_000, 40_000_000] {
+            assert_eq!(rests(work, work / 4), 0, "{work}");
         }
+    }
+
+    /// As where a busy machine takes the processor from it now and then.
+    #[test]
+    fn a_thread_that_sleeps_for_moments_alone_is_sent_to_rest_all_the_same() {
+        assert!(rests(3_900_000, Stint::SLEEP) >= 400);
+        assert!(rests(1_000_000, 100_000) >= 100);
     }
 
     #[test]
