@@ -31,6 +31,7 @@
 #include "loopback.h"
 
 /* virtio 1.3, 5.14.6: requests, with their sizes. */
+#define VL_SND_JACK_INFO	0x0001
 #define VL_SND_PCM_INFO		0x0100
 #define VL_SND_PCM_SET_PARAMS	0x0101
 #define VL_SND_PARAMS_SIZE	24	/* of struct virtio_snd_pcm_set_params */
@@ -39,7 +40,11 @@
 #define VL_SND_CTL_INFO		0x0300
 #define VL_SND_QUERY_SIZE	16	/* of struct virtio_snd_query_info */
 #define VL_SND_TLV_READ		0x0304
+#define VL_SND_ENUM_ITEMS	0x0305
 #define VL_SND_CTL_HDR_SIZE	8	/* of struct virtio_snd_ctl_hdr */
+
+/* An answer's buffers: the status, and what was asked for. */
+#define VL_ANSWER_PARTS		2
 
 /* The answers to those, item by item; what is not named here is left alone. */
 struct vl_snd_pcm_info {
@@ -107,9 +112,12 @@ static enum vl_answer vl_answer_to(const void *question, size_t size)
 		return VL_ANSWER_PLAIN;
 	code = get_unaligned_le32(question);
 	if (size == VL_SND_CTL_HDR_SIZE)
-		return code == VL_SND_TLV_READ ? VL_ANSWER_TLV :
-						 VL_ANSWER_PLAIN;
+		return code == VL_SND_TLV_READ	 ? VL_ANSWER_TLV :
+		       code == VL_SND_ENUM_ITEMS ? VL_ANSWER_TIMELY :
+						   VL_ANSWER_PLAIN;
 	switch (code) {
+	case VL_SND_JACK_INFO:
+		return VL_ANSWER_TIMELY;
 	case VL_SND_PCM_INFO:
 		return VL_ANSWER_STREAMS;
 	case VL_SND_CHMAP_INFO:
@@ -169,6 +177,7 @@ bool vl_answer_ask(struct vl_device *vl, const void *data, size_t size)
 		return false;
 	if (answer != VL_ANSWER_PLAIN) {
 		WRITE_ONCE(vl->answer, answer);
+		WRITE_ONCE(vl->answer_parts, VL_ANSWER_PARTS);
 		WRITE_ONCE(vl->asking, current);
 	} else if (READ_ONCE(vl->asking) == current) {
 		WRITE_ONCE(vl->asking, NULL);
@@ -182,6 +191,19 @@ enum vl_answer vl_answer_expected(struct vl_device *vl)
 	if (!in_task() || READ_ONCE(vl->asking) != current)
 		return VL_ANSWER_PLAIN;
 	return READ_ONCE(vl->answer);
+}
+
+/*
+ * Such a buffer has been mapped. What the same task maps after the last one, as a
+ * probe does for events, is no answer.
+ */
+void vl_answer_mapped(struct vl_device *vl)
+{
+	if (!in_task() || READ_ONCE(vl->asking) != current)
+		return;
+	WRITE_ONCE(vl->answer_parts, vl->answer_parts - 1);
+	if (!vl->answer_parts)
+		WRITE_ONCE(vl->asking, NULL);
 }
 
 /*

@@ -88,10 +88,15 @@ static void vl_buffer_fill(struct vl_device *vl, void *data,
 	atomic64_add(size, &vl->counters.bounced_bytes);
 }
 
-/* Until when an answer of which virtio_snd may tire is heard. */
-static unsigned long vl_buffer_until(void)
+/*
+ * Until when an answer of which virtio_snd may tire is heard; its status not so
+ * long as the rest, which otherwise could be missing.
+ */
+static unsigned long vl_buffer_until(size_t size)
 {
-	return jiffies + msecs_to_jiffies(VL_HEARD_MS);
+	bool status = size == sizeof(__le32);
+
+	return jiffies + msecs_to_jiffies(VL_HEARD_MS - (status ? 50 : 0));
 }
 
 /* Context: none is in use, or bounce->lock held. */
@@ -259,7 +264,7 @@ static dma_addr_t vl_small_map(struct vl_device *vl, void *data, size_t size,
 		small->size = size;
 		small->kept = written && vl_pages_keep(data, size);
 		small->answer = answer;
-		small->until = vl_buffer_until();
+		small->until = vl_buffer_until(size);
 		vl_slot_fill(vl, addr, data, size, contents);
 	}
 	spin_unlock_irqrestore(&bounce->lock, flags);
@@ -320,7 +325,7 @@ dma_addr_t vl_bounce_map(struct vl_device *vl, void *data, size_t size,
 	slot->data = data;
 	slot->kept = written && vl_pages_keep(data, size);
 	slot->answer = vl_answer_expected(vl);
-	slot->until = vl_buffer_until();
+	slot->until = vl_buffer_until(size);
 	vl_slot_fill(vl, slot->addr, data, size, contents);
 
 	spin_lock_irqsave(&bounce->lock, flags);

@@ -43,6 +43,8 @@ static dma_addr_t vl_map(struct vl_device *vl, struct page *page,
 	if (dir == DMA_TO_DEVICE && !vl_answer_ask(vl, data, size))
 		return DMA_MAPPING_ERROR;
 	addr = vl_bounce_map(vl, data, size, dir, copy);
+	if (dir != DMA_TO_DEVICE)
+		vl_answer_mapped(vl);
 	trace_vl_map(vl, addr, size, dir, false);
 	return addr;
 }

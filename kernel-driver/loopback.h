@@ -113,6 +113,7 @@ enum { VL_SND_CONTROL, VL_SND_EVENT, VL_SND_TX, VL_SND_RX };
 /* What an answer of a device is, see answers.c. */
 enum vl_answer {
 	VL_ANSWER_PLAIN,
+	VL_ANSWER_TIMELY,	/* as it is, if it is not too late */
 	VL_ANSWER_TLV,
 	VL_ANSWER_STREAMS,
 	VL_ANSWER_CHANNEL_MAPS,
@@ -217,6 +218,7 @@ struct vl_device {
 	/* The task whose buffers for an answer are being mapped, see answers.c. */
 	struct task_struct *asking;
 	enum vl_answer answer;
+	unsigned int answer_parts;	/* that are still to be mapped */
 	/* The PCMs of a sound device that have streams, since it was bound. */
 	DECLARE_BITMAP(pcms, VL_SOUND_PCMS);
 	/* Of each direction, see pcm.c: the driver's, and ours around them. */
@@ -410,6 +412,7 @@ void vl_sleep_probe_end(void);
 /* answers.c */
 bool vl_answer_ask(struct vl_device *vl, const void *data, size_t size);
 enum vl_answer vl_answer_expected(struct vl_device *vl);
+void vl_answer_mapped(struct vl_device *vl);
 void vl_answer_copy(struct vl_device *vl, enum vl_answer answer, void *data,
 		    const void *memory, size_t size, unsigned long until);
 

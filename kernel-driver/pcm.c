@@ -59,7 +59,9 @@ static int vl_pcm_ack(struct snd_pcm_substream *substream)
 
 /*
  * A stream has not been started after all: what snd_pcm_undo_start() and
- * snd_pcm_undo_pause() do for one alone. Context: stream locked.
+ * snd_pcm_undo_pause() do for one alone. Where a drain has started it, which the
+ * core does not hear the result of, the drain ends with an error.
+ * Context: stream locked.
  */
 static void vl_pcm_undo(struct snd_pcm_substream *substream, int command)
 {
@@ -76,28 +78,24 @@ static void vl_pcm_undo(struct snd_pcm_substream *substream, int command)
 /* Context: stream locked. */
 static int vl_pcm_trigger(struct snd_pcm_substream *substream, int command)
 {
-	const struct snd_pcm_ops *ops = vl_pcm_original(substream);
 	int err;
 
-	switch (command) {
-	case SNDRV_PCM_TRIGGER_START:
+	if (command == SNDRV_PCM_TRIGGER_START) {
 		if (vl_pcm_changes(substream))
 			return -EBUSY;
-		break;
-	case SNDRV_PCM_TRIGGER_PAUSE_RELEASE:
-		break;
-	default:
-		return ops->trigger(substream, command);
+		/* It is being closed, and has been stopped for the last time. */
+		if (!READ_ONCE(substream->ref_count))
+			return -EBADFD;
 	}
-	/* It is being closed. Who closes it stops it afterwards, once. */
-	if (!READ_ONCE(substream->ref_count))
-		return -EBADFD;
-	err = ops->trigger(substream, command);
-	if (err < 0 && snd_pcm_stream_linked(substream))
+	err = vl_pcm_original(substream)->trigger(substream, command);
+	if (err < 0 && snd_pcm_stream_linked(substream) &&
+	    (command == SNDRV_PCM_TRIGGER_START ||
+	     command == SNDRV_PCM_TRIGGER_PAUSE_RELEASE))
 		vl_pcm_undo(substream, command);
 	return err;
 }
 
+/* The sound core has looked at the state before it waited, and unlocked. */
 static int vl_pcm_prepare(struct snd_pcm_substream *substream)
 {
 	/* As the sound core locks a stream whose functions may sleep. */
@@ -105,7 +103,11 @@ static int vl_pcm_prepare(struct snd_pcm_substream *substream)
 	int err;
 
 	mutex_lock(mutex);
-	err = vl_pcm_original(substream)->prepare(substream);
+	if (snd_pcm_running(substream) ||
+	    vl_pcm_state(substream->runtime) == SNDRV_PCM_STATE_PAUSED)
+		err = -EBUSY;
+	else
+		err = vl_pcm_original(substream)->prepare(substream);
 	mutex_unlock(mutex);
 	return err;
 }

@@ -11,6 +11,7 @@ import ctypes
 import ctypes.util
 import errno
 import os
+import pathlib
 import struct
 import threading
 import time
@@ -25,7 +26,7 @@ from test_hostile_device import (
 
 pytestmark = pytest.mark.kernel_may_say(DRIVERS_SAY)
 ALSA = ctypes.CDLL(ctypes.util.find_library("asound"))
-HW_PARAMS, HW_FREE, PREPARE, START, LINK = 0xC2604111, 0x4112, 0x4140, 0x4142, 0x40044160
+HW_PARAMS, HW_FREE, PREPARE, START, PAUSE, LINK = 0xC2604111, 0x4112, 0x4140, 0x4142, 0x40044145, 0x40044160
 SYNC_PTR, SYNC_PTR_LAYOUT = 0xC0884123, "<Q64x2Q48x"  # flags, status, control: where the application is
 HW_PARAMS_BYTES = 608
 RW_INTERLEAVED, U8, S16_LE, IMA_ADPCM = 3, 1, 2, 22
@@ -64,6 +65,16 @@ class Stream:
 
     def says_it_is_at(self, frames):
         self.call(SYNC_PTR, ctypes.create_string_buffer(struct.pack(SYNC_PTR_LAYOUT, 0, frames, 1)))
+
+    def vanish(self):
+        """As with an application that is killed: alsa-lib does nothing before, and never hears of it."""
+        self.handle = None
+        node = os.readlink(f"/proc/self/fd/{self.fd}")
+        for line in pathlib.Path("/proc/self/maps").read_text().splitlines():
+            if line.endswith(node):
+                start, end = (int(address, 16) for address in line.split()[0].split("-"))
+                LIBC.munmap(ctypes.c_void_p(start), ctypes.c_size_t(end - start))
+        os.close(self.fd)
 
     def close(self):
         handle, self.handle = self.handle, None
@@ -245,6 +256,39 @@ def test_a_stream_that_is_being_closed_is_not_started_with_another_one():
         player.says_it_is_at(PERIOD)
         player.call(START)
         wait_until(txq.pop, what="a message")
+
+
+@pytest.mark.parametrize("pair", [False, True], ids=["alone", "linked"])
+def test_a_paused_stream_whose_application_is_killed_is_stopped_and_released(pair):
+    """The sound core takes its pause back for that, while it is being closed."""
+    released = []
+
+    def release(queue, chain):
+        released.append(struct.unpack("<II", queue.read(chain))[1])
+        queue.write(chain, OK)
+        for app_queue, message in messages:
+            app_queue.write(message, OK)
+        messages.clear()
+
+    messages = []
+    with streams(PLAYBACK, CAPTURE, answers={RELEASE_CODE: release}) as [(player, txq), (recorder, rxq)]:
+        for app in (player, recorder):
+            app.set_parameters(4)
+        if pair:
+            player.call(LINK, recorder.fd)
+        player.call(PREPARE)
+        player.says_it_is_at(PERIOD)
+        player.call(START)
+        messages = [(txq, wait_until(txq.pop, what="a message"))]
+        if pair:
+            messages += [(rxq, wait_until(rxq.pop, what="a message")) for _ in range(4)]
+        player.call(PAUSE, 1)
+        released.clear()
+        player.vanish()
+        wait_until(lambda: 0 in released, what="the release of what was played")
+        # The other one of the pair is as it was before it started.
+        recorder.call(PREPARE)
+        recorder.call(START)
 
 
 def test_a_period_that_no_queue_has_room_for():

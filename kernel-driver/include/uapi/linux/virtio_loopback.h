@@ -82,7 +82,11 @@
  * enumerated controls, all of them together: those beyond have one.
  */
 #define VIRTIO_LOOPBACK_MAX_SOUND_ITEMS	1024
-/* Entries of each queue of a sound device, whose messages have three parts. */
+/*
+ * Entries of each queue of a sound device, whose messages have three parts. Where
+ * INDIRECT_DESC is not offered, periods have at most four pages less than any of
+ * its queues for sound has entries.
+ */
 #define VIRTIO_LOOPBACK_MIN_SOUND_QUEUE	4
 
 /*
