@@ -231,20 +231,21 @@ fn now() -> Nanos {
 }
 
 fn run(mut card: Card, orders: &mut Consumer<Order>, wake: &EventFd) {
-    let (mut stint, mut before) = (Stint::default(), 0);
+    let (mut stint, mut before, mut up) = (Stint::default(), 0, now());
     loop {
-        let mut start = now();
-        if stint.goes_on(before, start) {
-            std::thread::sleep(Duration::from_nanos(Stint::REST));
-            start = now();
+        if let Some(rest) = stint.rest(before, up) {
+            std::thread::sleep(Duration::from_nanos(rest));
         }
+        let start = now();
         let deadline = if card.serve(start) {
             Some(start)
         } else {
             card.deadline(start)
         };
         before = now();
-        if sleep(&mut card, wake, deadline, before) {
+        let woken = sleep(&mut card, wake, deadline, before);
+        up = now();
+        if woken {
             let _ = wake.read();
             // Not without end: who asks again and again does not stop the sound.
             for order in (0..ORDERS).map_while(|_| orders.pop().ok()) {

@@ -110,16 +110,16 @@ pub struct Stint {
 impl Stint {
     /// More work than this comes from no driver that plays sound.
     const LONGEST: Nanos = 4_000_000;
-    /// The rest after it: one part in five belongs to the others.
-    pub const REST: Nanos = Self::LONGEST / Self::WORK_FOR_SLEEP;
-    /// How much work a sleep makes up for.
+    /// How much work a sleep makes up for: one part in five belongs to the others.
     const WORK_FOR_SLEEP: Nanos = 4;
+    /// No rest is longer: work may have been a wait, for a disk or for the processor.
+    const LONGEST_REST: Nanos = 4_000_000;
     /// A shorter sleep is none.
     const SLEEP: Nanos = 20_000;
 
-    /// The thread lay down at `before` and is up again `now`. Returns whether it is to rest, after which it
-    /// has not worked yet.
-    pub fn goes_on(&mut self, before: Nanos, now: Nanos) -> bool {
+    /// The thread lay down at `before` and is up again `now`. Returns how long it is to rest, if at all, after
+    /// which it has not worked yet.
+    pub fn rest(&mut self, before: Nanos, now: Nanos) -> Option<Nanos> {
         let slept = now.saturating_sub(before);
         if slept >= Self::SLEEP {
             self.work = self.work.saturating_add(before.saturating_sub(self.up));
@@ -129,12 +129,13 @@ impl Stint {
             self.work = self.work.saturating_add(now.saturating_sub(self.up));
         }
         self.up = now;
-        let rests = self.work >= Self::LONGEST;
-        if rests {
-            self.work = 0;
-            self.up = now.saturating_add(Self::REST);
+        if self.work < Self::LONGEST {
+            return None;
         }
-        rests
+        let rest = (self.work / Self::WORK_FOR_SLEEP).min(Self::LONGEST_REST);
+        self.work = 0;
+        self.up = now.saturating_add(rest);
+        Some(rest)
     }
 }
 
@@ -145,13 +146,13 @@ mod tests {
     /// How often a thread is sent to rest in a thousand times of work and sleep.
     fn rests(work: Nanos, sleep: Nanos) -> usize {
         let (mut stint, mut now) = (Stint::default(), 1_000_000_000);
-        stint.goes_on(0, now);
+        stint.rest(0, now);
         let mut is_sent = || {
             let before = now + work;
             now = before + sleep;
-            let rests = stint.goes_on(before, now);
-            now += if rests { Stint::REST } else { 0 };
-            rests
+            let rest = stint.rest(before, now);
+            now += rest.unwrap_or(0);
+            rest.is_some()
         };
         (0..1000).filter(|_| is_sent()).count()
     }
@@ -171,18 +172,27 @@ mod tests {
     }
 
     #[test]
+    fn who_has_much_to_do_at_a_time_rests_longer_but_not_for_ever() {
+        for (work, rest) in [(12_000_000, 3_000_000), (800_000_000, 4_000_000)] {
+            let (mut stint, up) = (Stint::default(), 1_000_000_000);
+            stint.rest(0, up);
+            assert_eq!(stint.rest(up + work, up + work), Some(rest));
+        }
+    }
+
+    #[test]
     fn a_thread_that_is_kept_awake_rests_a_fifth_of_the_time() {
         let (mut stint, mut now) = (Stint::default(), 1_000_000_000);
         let (mut worked, mut rested) = (0, 0);
-        stint.goes_on(0, now);
+        stint.rest(0, now);
         for _ in 0..100_000 {
             // Work, and a sleep that a kick ends at once.
             let before = now + 10_000;
             now = before + 1000;
             worked += 11_000;
-            if stint.goes_on(before, now) {
-                rested += Stint::REST;
-                now += Stint::REST;
+            if let Some(rest) = stint.rest(before, now) {
+                rested += rest;
+                now += rest;
             }
         }
         assert!(rested * 4 >= worked * 99 / 100, "{rested} of {worked}");
