@@ -26,7 +26,8 @@ from test_hostile_device import (
 
 pytestmark = pytest.mark.kernel_may_say(DRIVERS_SAY)
 ALSA = ctypes.CDLL(ctypes.util.find_library("asound"))
-HW_PARAMS, HW_FREE, PREPARE, START, PAUSE, LINK = 0xC2604111, 0x4112, 0x4140, 0x4142, 0x40044145, 0x40044160
+HW_PARAMS, HW_FREE, PREPARE, START, PAUSE = 0xC2604111, 0x4112, 0x4140, 0x4142, 0x40044145
+LINK, UNLINK = 0x40044160, 0x4161
 SYNC_PTR, SYNC_PTR_LAYOUT = 0xC0884123, "<Q64x2Q48x"  # flags, status, control: where the application is
 HW_PARAMS_BYTES = 608
 RW_INTERLEAVED, U8, S16_LE, IMA_ADPCM = 3, 1, 2, 22
@@ -256,6 +257,47 @@ def test_a_stream_that_is_being_closed_is_not_started_with_another_one():
         player.says_it_is_at(PERIOD)
         player.call(START)
         wait_until(txq.pop, what="a message")
+
+
+def test_a_stream_that_has_been_started_meanwhile_is_not_prepared():
+    """Who prepares it has to wait while others are unlinked, which waits for their start; the sound core has looked at
+    its state before. Messages would be sent as if it had begun anew, and be given back when it has been closed."""
+    held, results = {}, {}
+
+    def hold(queue, chain):
+        _, number = struct.unpack("<II", queue.read(chain))
+        held[number] = lambda: queue.write(chain, OK)
+        if number == 1:
+            held[number]()
+
+    def call(what, app, number):
+        def make():
+            try:
+                results[what] = app.call(number)
+            except OSError as error:
+                results[what] = error.errno
+
+        thread = threading.Thread(target=make)
+        thread.start()
+        time.sleep(0.1)
+        return thread
+
+    with streams(PLAYBACK, CAPTURE, PLAYBACK, answers={START_CODE: hold}) as [(player, _), (recorder, _), (other, _)]:
+        linked(player, recorder)
+        player.says_it_is_at(PERIOD)
+        other.set_parameters(4)
+        other.call(PREPARE)
+        other.says_it_is_at(PERIOD // 2)
+        threads = [call("start both", player, START), call("unlink", player, UNLINK), call("prepare", other, PREPARE),
+                   call("start", other, START)]
+        assert not results, results
+        held[0]()
+        time.sleep(0.1)
+        assert "prepare" not in results
+        held[2]()
+        for thread in threads:
+            thread.join()
+    assert results == {"start both": None, "unlink": None, "prepare": errno.EBUSY, "start": None}
 
 
 @pytest.mark.parametrize("pair", [False, True], ids=["alone", "linked"])
