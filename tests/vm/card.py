@@ -16,6 +16,7 @@ class Card:
     """`vhost-user-sound` on a host, and `virtio-loopback run` that makes the card of it."""
 
     options = ()  # of the adapter
+    endings = (0, -signal.SIGKILL)  # of the adapter, the other of a test that kills it
 
     def __init__(self, name, *host, prefix=()):
         self.name = name
@@ -66,7 +67,7 @@ class Card:
             wait_until(lambda: not self.folder.exists(), f"{self.name}: the device to be gone")
         if self.adapter:
             status = self.adapter.stop()
-            assert status in (0, -signal.SIGKILL), f"virtio-loopback: {status}\n{self.adapter.output()}"
+            assert status in self.endings, f"virtio-loopback: {status}\n{self.adapter.output()}"
             self.adapter = None
         if self.device:
             status = self.device.stop()

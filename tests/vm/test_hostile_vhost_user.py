@@ -100,7 +100,9 @@ pytestmark = pytest.mark.kernel_may_say(r"virtio_?snd|virtio\d+")
 
 
 class DeceivedCard(Card):
-    """Its device process is a liar at first."""
+    """Its device process is a liar at first, of whom the adapter may tell, and end."""
+
+    endings = (0, 1)
 
     def start_device(self):
         self.device = None
