@@ -343,7 +343,11 @@ impl Run<'_> {
         let ending = ending.and_then(|ending| match ending {
             Ending::Signal if ephemeral => {
                 // Served on until it is gone, so that its driver can end in good order.
-                ControlFile::open()?.destroy(name)?;
+                match ControlFile::open()?.destroy(name) {
+                    // Somebody else was faster.
+                    Ok(()) | Err(DriverError::NoDevice(_)) => {}
+                    Err(error) => return Err(error.into()),
+                }
                 let due = Instant::now() + DESTROY_TIME;
                 self.gone_due = Some(due);
                 Ok(event_loop.run_until_gone(due)?)
