@@ -12,6 +12,7 @@ import sys
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
 
 import device  # noqa: E402
+from machine import unload_module  # noqa: E402
 from reports import DEBUG, leaks, ours, reports
 
 # Seconds, the longest there are: on a busy host a guest's CPU may stand still, and kmemleak scan for long.
@@ -48,13 +49,12 @@ def fuzz(program, seconds, seed, options):
     return faults
 
 
-def remove(module):
+def remove():
     """Every device that is left, then the driver; returns what does not go."""
     try:
         device.destroy_all()
-        unload = ["rmmod", pathlib.Path(module).stem]
-        device.wait_until(lambda: subprocess.run(unload, capture_output=True).returncode == 0, what="the driver's end")
-    except (OSError, TimeoutError) as error:
+        unload_module()
+    except (OSError, TimeoutError, AssertionError) as error:
         return [str(error)]
     return []
 
@@ -82,7 +82,7 @@ def main():
     with open(log_file, "w") as log, subprocess.Popen(["dmesg", "--follow-new"], stdout=log) as follower:
         try:
             marked(log_file, "begins")
-            faults = fuzz(program, int(seconds), seed, options) + remove(module)
+            faults = fuzz(program, int(seconds), seed, options) + remove()
             found_leaks = leaks()
             marked(log_file, "ends")
         finally:
