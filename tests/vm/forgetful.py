@@ -8,42 +8,28 @@ import struct
 import threading
 
 import programs
-from liar import GET_PROTOCOL_FEATURES, HEADER, MOST_FILES, number, send
+from liar import GET_PROTOCOL_FEATURES, MOST_FILES, Listener, number, receive, reply, send
 from survivors import ServedCard
 
 INFLIGHT_SHMFD = 1 << 12
 PIECE = 4096
 
 
-class Between:
+class Between(Listener):
     """Takes connections at `path` and passes what is said on to whoever listens at `behind`, and back."""
 
     def __init__(self, path, behind):
-        self.path, self.behind = path, behind
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen()
-        threading.Thread(target=self._run, daemon=True).start()
+        self.behind = behind
+        super().__init__(path)
 
-    def close(self):
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.path.unlink()
-
-    def _run(self):
-        while True:
-            try:
-                frontend, _ = self._listener.accept()
-            except OSError:
-                return
-            backend = socket.socket(socket.AF_UNIX)
-            with frontend, backend, contextlib.suppress(OSError):
-                backend.connect(str(self.behind))
-                asking = threading.Thread(target=pass_on, args=(frontend, backend), daemon=True)
-                asking.start()
-                pass_answers_on(backend, frontend)
-                frontend.shutdown(socket.SHUT_RDWR)
-                asking.join()
+    def serve(self, connection):
+        with socket.socket(socket.AF_UNIX) as backend:
+            backend.connect(str(self.behind))
+            asking = threading.Thread(target=pass_on, args=(connection, backend), daemon=True)
+            asking.start()
+            pass_answers_on(backend, connection)
+            connection.shutdown(socket.SHUT_RDWR)
+            asking.join()
 
 
 def pass_on(source, target):
@@ -54,16 +40,12 @@ def pass_on(source, target):
 
 
 def pass_answers_on(source, target):
-    while True:
-        head, files, _, _ = socket.recv_fds(source, HEADER.size, MOST_FILES, socket.MSG_WAITALL)
-        if len(head) < HEADER.size:
-            return
-        request, _, size = HEADER.unpack(head)
-        body = source.recv(size, socket.MSG_WAITALL) if size else b""
+    while message := receive(source):
+        request, flags, body, files = message
         if request == GET_PROTOCOL_FEATURES:
             (features,) = struct.unpack("<Q", body)
             body = number(features & ~INFLIGHT_SHMFD)
-        send(target, head + body, files)
+        send(target, reply(request, body, flags), files)
 
 
 class ForgetfulCard(ServedCard):

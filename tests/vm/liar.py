@@ -51,16 +51,10 @@ def inflight(size, offset, *files, queues=4, entries=64):
     return reply(GET_INFLIGHT_FD, struct.pack("<QQHH4x", size, offset, queues, entries)), files
 
 
-class Liar:
-    """Listens at a socket's path until it is closed. `lie`: returns the answer to `request`, whose body it is
-    given, or the answer and the files that come with it; None: there is none. `channel`: the socket for what it says
-    unasked, if it was given one."""
+class Listener:
+    """Listens at a socket's path until it is closed, and serves one connection after the other."""
 
-    def __init__(self, path, request, lie):
-        self.request, self.lie = request, lie
-        self.told = 0  # lies
-        self.heard = collections.Counter()  # requests
-        self.channel = None
+    def __init__(self, path):
         self.path = path
         path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX)
@@ -71,16 +65,7 @@ class Liar:
     def close(self):
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        if self.channel:
-            self.channel.close()
         self.path.unlink()
-
-    def say(self, data):
-        """Says it on the channel, for as long as somebody listens."""
-        self.channel.settimeout(1)
-        with contextlib.suppress(TimeoutError):
-            for start in range(0, len(data), PIECE):
-                self.channel.sendall(data[start : start + PIECE])
 
     def _run(self):
         while True:
@@ -89,15 +74,42 @@ class Liar:
             except OSError:
                 return
             with connection, contextlib.suppress(OSError):
-                while self._talk(connection):
-                    pass
+                self.serve(connection)
+
+
+class Liar(Listener):
+    """A device process. `lie`: returns the answer to `request`, whose body it is
+    given, or the answer and the files that come with it; None: there is none. `channel`: the socket for what it says
+    unasked, if it was given one."""
+
+    def __init__(self, path, request, lie):
+        self.request, self.lie = request, lie
+        self.told = 0  # lies
+        self.heard = collections.Counter()  # requests
+        self.channel = None
+        super().__init__(path)
+
+    def close(self):
+        super().close()
+        if self.channel:
+            self.channel.close()
+
+    def say(self, data):
+        """Says it on the channel, for as long as somebody listens."""
+        self.channel.settimeout(1)
+        with contextlib.suppress(TimeoutError):
+            for start in range(0, len(data), PIECE):
+                self.channel.sendall(data[start : start + PIECE])
+
+    def serve(self, connection):
+        while self._talk(connection):
+            pass
 
     def _talk(self, connection):
-        head, files, _, _ = socket.recv_fds(connection, HEADER.size, MOST_FILES, socket.MSG_WAITALL)
-        if len(head) < HEADER.size:
+        message = receive(connection)
+        if message is None:
             return False
-        request, flags, size = HEADER.unpack(head)
-        body = connection.recv(size, socket.MSG_WAITALL) if size else b""
+        request, flags, body, files = message
         self.heard[request] += 1
         self._take(request, files)
         if request == self.request:
@@ -119,6 +131,15 @@ class Liar:
             self.channel = socket.socket(fileno=files.pop())
         for file in files:
             os.close(file)
+
+
+def receive(connection):
+    """The next message: its number, its flags, its body, and the files that come with it; None at the end."""
+    head, files, _, _ = socket.recv_fds(connection, HEADER.size, MOST_FILES, socket.MSG_WAITALL)
+    if len(head) < HEADER.size:
+        return None
+    request, flags, size = HEADER.unpack(head)
+    return request, flags, connection.recv(size, socket.MSG_WAITALL) if size else b"", files
 
 
 def send(connection, data, files):
