@@ -61,7 +61,7 @@ def holes(found):
 def check(found, sound, longest, times=1, unread=0):
     """The whole sound but for so many holes of at most so many frames; nothing of it twice, or in another order.
 
-    As much of the sound is missing as the hole is long, but for a tick at either end: of the card's clock where the
+    No more of the sound is missing than the hole is long, but for a tick at either end: of the card's clock where the
     sound ends, and of its start where the sound goes on. `unread`: so much of what a real card had captured may be
     missing beyond it.
     """
