@@ -31,6 +31,8 @@ VM_SECONDS = 4200
 DEBUG_VM_SECONDS = 6 * 3600
 TWO_CPUS = ["--vm=--cpus", "--vm=2"]
 QUICKENED = ["--vm=--quicken", "--vm=15", "--vm=--memory", "--vm=4G"]  # for a kernel that watches itself
+# More that KCSAN looks at, with two CPUs.
+RACES = ["isolation*", "removed_in_use", "rights", "status", "jacks", "mixer", "many_overloaded"]
 FUZZER = "build the fuzzer of the control file"
 JUDGES = "get the kernel's own tests of sound cards"
 STRANGER = "get a device of rust-vmm"
@@ -162,10 +164,10 @@ def overload_step():
                                closing=rf"{PYTEST_CLOSING}|(navigation|music) +(yes|no) +\d|^priority +card|\d cards, ")
 
 
-def two_cpus_step(kernel, kinds, seconds=VM_SECONDS, options=()):
+def two_cpus_step(kernel, kinds, seconds=VM_SECONDS, options=(), more=()):
     """What takes two CPUs, and what two of them may do at once."""
     options = [*options, "--report", str(BUILD / f"vm-{kernel}-two-cpus"), *TWO_CPUS]
-    files = vm_test_files("hotplug", "driver_*", "hostile_*")
+    files = vm_test_files("hotplug", "driver_*", "hostile_*", *more)
     step = virtual_machine_step(kernel, files, kinds, seconds=seconds, options=options)
     return dataclasses.replace(step, name=f"{step.name}, two CPUs")
 
@@ -244,7 +246,8 @@ def debug_kernel_steps():
         yield Step(f"build the driver for {kernel}", modules(kernel), needs=[built], kinds=debug)
         yield virtual_machine_step(kernel, [], debug, JUDGES, STRANGER, SOUND_SERVERS, seconds=DEBUG_VM_SECONDS,
                                    options=QUICKENED)
-        yield two_cpus_step(kernel, debug, seconds=DEBUG_VM_SECONDS, options=QUICKENED)
+        more = RACES if kernel == "6.12-kcsan" else []
+        yield two_cpus_step(kernel, debug, seconds=DEBUG_VM_SECONDS, options=QUICKENED, more=more)
         fuzz = [str(HARNESS / "fuzz"), kernel, str(FUZZ_SECONDS)]
         runs = [[*fuzz, "1"], [*fuzz, "2", "--inject"]] if kernel == "6.12-debug" else [[*fuzz, "1"]]
         yield Step(f"fuzz the control file, kernel {kernel}", runs, needs=[built], kinds=debug, live="vm",

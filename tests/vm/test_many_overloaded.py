@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""As many cards as there are numbers for play 64 sounds while every CPU is overloaded.
+"""64 cards, or as many as there are numbers for, play 64 sounds while every CPU is overloaded.
 
 Half of the cards have priority, from who plays to who serves: nothing of theirs is lost, nor late. The
 others are not told of an error, and each of their frames arrives; how often they were late is counted.
-Runs in a guest with two CPUs.
+Runs in a guest with two CPUs. Most kernels have numbers for 32 cards, the one with KCSAN for 80.
 """
 
 import pathlib
@@ -25,7 +25,6 @@ LAYOUT = Layout()
 # Long enough for the start of others, which have the same priority.
 PERIOD, PERIODS = 480, 16
 STREAMS = 64
-NUMBERS = 32  # of cards, in most kernels
 SECONDS = 2
 TURNS = 2
 # A process keeps some memory for the next sound, each of its threads some of its own: that ends after
@@ -74,8 +73,13 @@ class Zone:
         return [read_wav(path)[1] for path in self.folder.glob("*.wav")]
 
 
+def numbers():
+    """How many cards this kernel has numbers for: so long are the lists that a sound driver takes."""
+    return len(pathlib.Path("/sys/module/snd_aloop/parameters/enable").read_text().split(","))
+
+
 def test_64_streams_on_all_cards_while_all_cpus_are_overloaded(tmp_path):
-    count = NUMBERS - len(CARDS)
+    count = min(STREAMS, numbers() - len(CARDS))
     shares = [STREAMS * (number + 1) // count - STREAMS * number // count for number in range(count)]
     zones = [Zone(number, share, number % 2 == 0, tmp_path) for number, share in enumerate(shares)]
     assert len(list(CLASS.iterdir())) == count
