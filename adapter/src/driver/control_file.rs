@@ -136,6 +136,9 @@ impl ControlFile {
                     name: name(),
                     device_id: new.device_id,
                 },
+                Errno::E2BIG if new.device_id == virtio_ids::VIRTIO_ID_SOUND => {
+                    DriverError::TooManyItems
+                }
                 source => DriverError::Create {
                     name: name(),
                     source,

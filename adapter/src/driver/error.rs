@@ -179,7 +179,7 @@ pub enum DriverError {
     /// `ANSWER`
     #[error("cannot answer a request of the kernel")]
     Answer(#[source] Errno),
-    /// `SET_CONFIG`: of a sound device.
+    /// `CREATE`, `SET_CONFIG`: of a sound device.
     #[error(
         "the device process says that it has more than {max} jacks, streams, channel maps or controls",
         max = uapi::MAX_SOUND_ITEMS
