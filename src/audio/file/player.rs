@@ -106,10 +106,12 @@ impl Medium for Player {
         let opened = self
             .disk
             .ask(|answer| Order::Open(place, *params, consumer, answer));
+        if !matches!(opened, Some(Err(_))) {
+            // A disk that takes longer opens it all the same.
+            self.samples = Some(producer);
+        }
         let late = || Err(failure(&self.path, io::ErrorKind::TimedOut.into()));
-        opened.unwrap_or_else(late)?;
-        self.samples = Some(producer);
-        Ok(())
+        opened.unwrap_or_else(late)
     }
 
     fn settle(&mut self, _stream: usize) {
@@ -125,7 +127,8 @@ impl Medium for Player {
     }
 
     fn write(&mut self, _stream: usize, frames: u64, fill: &mut dyn FnMut(&mut [u8])) -> u64 {
-        let Some(samples) = &mut self.samples else {
+        let samples = self.samples.as_mut();
+        let Some(samples) = samples.filter(|samples| !samples.is_abandoned()) else {
             return frames;
         };
         sample_ring::put(samples, self.frame_bytes, frames, fill)
@@ -345,12 +348,24 @@ mod tests {
 
     #[test]
     fn a_disk_that_does_not_answer_is_an_error_of_its_stream() {
-        let (disk, _orders) = Disk::played_by_test();
+        let (disk, orders) = Disk::played_by_test();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.wav");
         let mut files = Player::new(&path, Vec::new(), OFFERED, (disk, 0)).unwrap();
         let error = files.prepare(0, &params(U8, 1)).unwrap_err().to_string();
         assert!(error.contains("out.wav: timed out"), "{error}");
+        // What is played all the same is there for a disk that is only late,
+        let (Ok(Order::Add(_)), Ok(Order::Open(0, _, mut samples, _))) =
+            (orders.recv(), orders.recv())
+        else {
+            panic!("no ring");
+        };
+        play(&mut files, 3, &[1, 2, 3]);
+        assert_eq!(samples.read_chunk(3).unwrap().as_slices().0, [1, 2, 3]);
+        // and nobody waits for one that has failed.
+        drop(samples);
+        let more = 2 * 4 * 48_000;
+        assert_eq!(files.write(0, more, &mut |_| ()), more);
     }
 
     #[test]
