@@ -30,9 +30,18 @@ impl Cpus {
         ))
     }
 
-    /// Those of these that are not among `allowed`.
-    pub fn beyond(&self, allowed: &Self) -> Self {
-        Self(self.0.difference(&allowed.0).copied().collect())
+    /// Those that the machine has and that are switched off; none where the system does not say.
+    pub fn offline() -> Self {
+        let read = |name| {
+            let list = std::fs::read_to_string(format!("/sys/devices/system/cpu/{name}"));
+            parse_cpus(list.unwrap_or_default().trim()).unwrap_or(Self(BTreeSet::new()))
+        };
+        read("present").beyond(&read("online"))
+    }
+
+    /// Those of these that are not among `others`.
+    pub fn beyond(&self, others: &Self) -> Self {
+        Self(self.0.difference(&others.0).copied().collect())
     }
 
     /// Whether there are none.

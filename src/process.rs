@@ -77,7 +77,8 @@ impl Process {
         if let Some((cpus, said_by)) = &self.cpus {
             let refused = |error| ProcessError::Refused(said_by.clone(), error);
             let allowed = Cpus::allowed().map_err(refused)?;
-            let beyond = cpus.beyond(&allowed);
+            let off = Cpus::offline();
+            let beyond = cpus.beyond(&allowed).beyond(&off);
             if !beyond.is_empty() {
                 return Err(ProcessError::Beyond {
                     said_by: said_by.clone(),
@@ -85,7 +86,13 @@ impl Process {
                     allowed,
                 });
             }
-            cpus.enter().map_err(refused)?;
+            if cpus.beyond(&off).is_empty() {
+                // As the kernel does with a process whose last CPU goes.
+                log::warn!("{said_by}: CPU {cpus} is offline; it runs on {allowed}");
+            } else {
+                // Of these, the kernel uses those that are online.
+                cpus.enter().map_err(refused)?;
+            }
         }
         let priority = self.audio_priority(system::hands_on_realtime());
         if priority != Priority::Inherited {

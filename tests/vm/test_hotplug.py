@@ -2,12 +2,16 @@
 """A CPU goes and comes while a card plays and records, also the one that its process is kept on: no sample is lost."""
 
 import pathlib
+import signal
 
 import alsa_tools
+import holes
 import pytest
 import sounds
 from kernel_log import KernelLog
 from sounds import Layout
+from survivors import RespawnedCard
+from test_survive import LONGEST
 
 pytestmark = pytest.mark.two_cpus
 CPU = pathlib.Path("/sys/devices/system/cpu/cpu1/online")
@@ -45,3 +49,17 @@ def test_a_cpu_goes_and_comes_while_playing(make_card, real, cpus):
     assert captured.arrived, str(captured)
     told = any("(audio) no longer affine to cpu1" in text for _, text in log.new_lines())
     assert told == (cpus == "1")
+
+
+@pytest.mark.parametrize("cpus", ["1", "0-1"])
+def test_a_process_is_replaced_while_a_cpu_of_its_is_away(make_card, real, cpus):
+    card = make_card("music", "--host", "alsa", "--playback-device", real.device, "--cpus", cpus, kind=RespawnedCard)
+    sound = sounds.noise(Layout(), 3 * 48000)
+    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
+    player = alsa_tools.Player(card.pcm, sound, period=480, buffer=3840)
+    recorder.wait_for(recorder.frames() + 24000)
+    CPU.write_text("0")
+    card.end_device(signal.SIGKILL)
+    player.finish()
+    holes.check(holes.pieces(sound, recorder.finish(), recorder.buffer), sound, LONGEST)
+    assert ("CPU 1 is offline" in card.device.output()) == (cpus == "1")
