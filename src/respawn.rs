@@ -15,7 +15,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, alarm};
 
-use crate::system;
+use crate::{signals, system};
 
 /// A life shorter than that is short.
 const SHORT: Duration = Duration::from_secs(1);
@@ -42,18 +42,14 @@ enum End {
 }
 
 /// Returns in each worker when that starts, and in the guard when the last one has ended: by itself, with its
-/// status, or since the guard was told to end (SIGTERM, SIGINT). To be called while there is one thread.
+/// status, or since the guard was told to end ([`signals::that_end`]). To be called while there is one thread.
 ///
 /// # Errors
 /// The system gives no process.
 pub fn split() -> nix::Result<Role> {
-    let heard = [
-        Signal::SIGCHLD,
-        Signal::SIGTERM,
-        Signal::SIGINT,
-        Signal::SIGALRM,
-    ];
-    let signals = SigSet::from_iter(heard);
+    let endings: Vec<_> = signals::that_end().collect();
+    let heard = [Signal::SIGCHLD, Signal::SIGALRM];
+    let signals = SigSet::from_iter(heard.iter().chain(&endings).copied());
     signals.thread_block()?;
     system::hear_of_ends()?;
     let (mut ending, mut short, mut replaced, mut failing) = (false, 0, None, false);
@@ -92,7 +88,7 @@ pub fn split() -> nix::Result<Role> {
                 return Ok(Role::Guard(status));
             }
             // A service manager tells both, this one perhaps a moment later.
-            End::Killed(signal) if ending || matches!(signal, Signal::SIGTERM | Signal::SIGINT) => {
+            End::Killed(signal) if ending || endings.contains(&signal) => {
                 return Ok(Role::Guard(0));
             }
             End::Killed(signal) => replaced = Some((worker, signal)),

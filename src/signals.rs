@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! SIGTERM and SIGINT: they end every wait of this program, so that it ends in order.
+//! SIGTERM, SIGINT, and SIGHUP of a terminal that goes: they end every wait of this program, so that it ends in order.
 
 use std::io;
 use std::net::Shutdown;
@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use nix::sys::signal::Signal;
+
+use crate::system;
 
 /// Where one is talked to, if anywhere.
 type Talk = Arc<Mutex<Option<UnixStream>>>;
@@ -23,6 +25,14 @@ pub enum Awaited {
     Signal,
     /// It was long enough.
     Nothing,
+}
+
+/// The signals that tell this program to end: not SIGHUP where who started it has it ignored, as `nohup` does.
+pub fn that_end() -> impl Iterator<Item = Signal> {
+    let all = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+    let hangs_up = !system::is_ignored(Signal::SIGHUP);
+    all.into_iter()
+        .filter(move |&signal| hangs_up || signal != Signal::SIGHUP)
 }
 
 /// Knows whether a signal has come.
@@ -39,8 +49,9 @@ impl Signals {
     /// The system gives no descriptors, or no thread, or does not let this process handle signals.
     pub fn register() -> io::Result<Self> {
         let (reader, writer) = UnixStream::pair()?;
-        signal_hook::low_level::pipe::register(SIGTERM, writer.try_clone()?)?;
-        signal_hook::low_level::pipe::register(SIGINT, writer)?;
+        for signal in that_end() {
+            signal_hook::low_level::pipe::register(signal as i32, writer.try_clone()?)?;
+        }
         Self::of(reader)
     }
 

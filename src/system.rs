@@ -80,6 +80,16 @@ pub fn hear_of_ends() -> nix::Result<()> {
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.map(drop)
 }
 
+/// Whether this process ignores a signal.
+pub fn is_ignored(signal: Signal) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: no action is set; the kernel's is written to `action`, which lives until the call has returned.
+    let result =
+        unsafe { libc::sigaction(signal as libc::c_int, std::ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: a call that succeeds has written the whole of it.
+    result == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
+}
+
 /// Makes a copy of this process: returns its id here, and `None` in the copy, which ends with this process.
 /// To be called while there is one thread.
 ///

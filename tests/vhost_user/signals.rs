@@ -27,8 +27,8 @@ fn playing() -> (Device, Card, Vec<u8>) {
 }
 
 #[test]
-fn sigterm_and_sigint_while_playing_leave_a_whole_file_and_no_socket() {
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+fn signals_that_end_it_while_it_plays_leave_a_whole_file_and_no_socket() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         let (mut device, _card, samples) = playing();
         let status = device.end_by(signal);
         assert!(status.success(), "{status}: {}", device.log());
@@ -63,6 +63,37 @@ fn signals_are_seen_without_and_with_a_frontend() {
     let socket = device.connect();
     drop(device);
     drop(socket);
+}
+
+#[test]
+fn the_end_of_a_terminal_ends_it_unless_who_started_it_ignores_that() {
+    for (options, ignored) in [(&[][..], false), (&[], true), (&["--respawn"], true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let program = crate::device::program();
+        let mut command = std::process::Command::new("env");
+        if ignored {
+            command.arg("--ignore-signal=HUP");
+        }
+        command.arg(program.get_program());
+        command.arg("--socket-path").arg(&socket).args(options);
+        let mut device = command.spawn().unwrap();
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(device.id()).unwrap());
+        // It handles signals before it listens.
+        let end = std::time::Instant::now() + crate::driver::LIMIT;
+        while !socket.exists() {
+            assert!(std::time::Instant::now() < end, "it does not listen");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        nix::sys::signal::kill(pid, Signal::SIGHUP).unwrap();
+        if ignored {
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            assert_eq!(device.try_wait().unwrap(), None, "{options:?}");
+            nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
+        }
+        assert!(crate::device::wait_for_end(&mut device).success());
+        assert!(!socket.exists());
+    }
 }
 
 #[test]
