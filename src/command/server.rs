@@ -21,8 +21,10 @@ use crate::stream::{Params, State};
 const CLIENTS: usize = 8;
 /// No command is longer.
 const LINE_MAX: u64 = 4096;
-/// A client that does not read its reply is dropped.
+/// A client that does not read its reply is dropped,
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// and so is one that says nothing, which may have forgotten the socket.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long sound is measured for who asks once: two periods of it, within these bounds.
 const SHORTEST_MOMENT: Duration = Duration::from_millis(100);
 const LONGEST_MOMENT: Duration = Duration::from_millis(500);
@@ -79,6 +81,7 @@ pub fn talk(client: &UnixStream, device: Weak<Device>, description: Description)
 /// Gives a client its thread.
 fn welcome(mut client: UnixStream, desk: &Arc<Desk>) {
     let _ = client.set_write_timeout(Some(WRITE_TIMEOUT));
+    let _ = client.set_read_timeout(Some(READ_TIMEOUT));
     // This thread holds one, each client another.
     if Arc::strong_count(desk) > CLIENTS {
         let full = refuse("too many clients; try again later");
@@ -313,6 +316,19 @@ fn find(jacks: &[Jack], name: &str) -> Result<usize, String> {
 mod tests {
     use super::*;
     use crate::description::JackKind;
+
+    #[test]
+    fn a_client_that_neither_says_nor_reads_anything_is_not_waited_for_for_ever() {
+        let (_client, ours) = UnixStream::pair().unwrap();
+        let seen = ours.try_clone().unwrap();
+        let desk = Desk {
+            device: Weak::new(),
+            description: Description::default(),
+        };
+        welcome(ours, &Arc::new(desk));
+        assert_eq!(seen.read_timeout().unwrap(), Some(READ_TIMEOUT));
+        assert_eq!(seen.write_timeout().unwrap(), Some(WRITE_TIMEOUT));
+    }
 
     #[test]
     fn a_jack_is_found_by_number_or_kind() {
