@@ -20,8 +20,8 @@ use crate::signals::{Awaited, Signals};
 /// again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Milliseconds for the next frontend where one has gone and no driver has used the card yet: whoever is to
-/// use it may have died while it waited, and comes again.
+/// Milliseconds for a frontend where no driver has used the card yet: whoever is to use it may have died while it
+/// waited, and comes again; or nobody has come but who asks the card how it is.
 const GRACE: u16 = 2000;
 
 /// How long a device waits for the next frontend.
@@ -30,7 +30,7 @@ pub enum Stay {
     /// For ever.
     Always,
     /// While a driver uses the card. Somebody else listens, and starts the program for the next one,
-    /// with the card as it is described then.
+    /// with the card as it is described then. That is a frontend, or who speaks at the command socket.
     InUse,
 }
 
@@ -61,7 +61,11 @@ pub fn listen(
     signals: &Signals,
 ) -> Result<(), RunError> {
     let wait = |error| RunError::Wait("frontends", error);
-    let (mut failing, mut limit) = (false, PollTimeout::NONE);
+    let mut failing = false;
+    let mut limit = match stay {
+        Stay::Always => PollTimeout::NONE,
+        Stay::InUse => GRACE.into(),
+    };
     loop {
         match signals.wait_for(listener.as_fd(), limit).map_err(wait)? {
             Awaited::Ready => {}

@@ -139,6 +139,16 @@ fn a_card_that_nobody_uses_is_left_to_the_service_manager() {
 }
 
 #[test]
+fn who_asks_after_a_card_that_nobody_uses_does_not_keep_it_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let sockets = vec![listen(folder, "socket"), listen(folder, "commands")];
+    let mut child = activated(folder, HAND_OVER, sockets, &[]).spawn().unwrap();
+    assert!(status(&folder.join("commands")).contains("driver  none"));
+    assert!(wait_for_end(&mut child).success());
+}
+
+#[test]
 fn a_frontend_waits_behind_one_that_has_died() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
