@@ -256,6 +256,23 @@ def test_a_mistake_in_a_card_file_is_told_and_can_be_put_right():
     systemctl("stop", "virtio-loopback@broken")
 
 
+@pytest.mark.parametrize("wrong", ["ExecStart=\nExecStart=/nonexistent", "SupplementaryGroups=nonexistent"])
+def test_a_device_process_that_cannot_be_started_is_not_tried_for_ever(wrong):
+    unit = device_unit("navigation")
+    drop_in = pathlib.Path(f"/run/systemd/system/{unit}.d/wrong.conf")
+    drop_in.parent.mkdir(exist_ok=True)
+    drop_in.write_text(f"[Service]\n{wrong}\n")
+    systemctl("daemon-reload")
+    systemctl("stop", "virtio-loopback@navigation", unit)
+    systemctl("start", unit, check=False)
+    wait_until(lambda: state(unit) == "failed", "the end of its attempts")
+    assert int(show(unit, "NRestarts")) == 0
+    drop_in.unlink()
+    systemctl("daemon-reload")
+    systemctl("start", "virtio-loopback@navigation")
+    plays("navigation", FAR_END["navigation"])
+
+
 def state_of_card(name):
     """What the doctor finds of a card's state."""
     findings = json.loads(run("virtio-loopback", "doctor", "--json", check=False).stdout)
