@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The audio thread: sleeps until a driver kicks, a deadline passes or the session has an order,
-//! then serves the card. In steady state a wake-up costs one ppoll and at most one write per queue.
+//! then serves the card. In steady state a wake-up costs one ppoll and, for each queue whose driver is
+//! interrupted, a poll and a write.
 
 use std::fs::File;
 use std::os::fd::AsFd;

@@ -16,6 +16,7 @@ mod control_elements;
 mod cpus;
 mod description;
 mod device;
+mod eventfd;
 mod events;
 mod exchange;
 #[cfg(any(test, fuzzing))]

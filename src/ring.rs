@@ -4,7 +4,6 @@
 mod again;
 
 use std::fs::File;
-use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,6 +11,7 @@ use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::area::Area;
+use crate::eventfd;
 use crate::inflight::Inflight;
 use again::Again;
 
@@ -253,10 +253,7 @@ impl Ring {
 
     /// Forgets a kick that has been seen.
     pub fn clear_kick(&mut self) {
-        if let Some(mut kick) = self.kick.as_ref() {
-            // It may be read empty already: it does not block.
-            let _ = kick.read(&mut [0; 8]);
-        }
+        self.kick.iter().for_each(eventfd::clear);
     }
 
     /// Index of the next message that will be taken.
@@ -291,9 +288,7 @@ impl Ring {
             Err(error) => {
                 self.broken = true;
                 self.notice = Notice::Unknown;
-                if let Some(mut err) = self.err.as_ref() {
-                    let _ = err.write(&1u64.to_ne_bytes());
-                }
+                self.err.iter().for_each(eventfd::signal);
                 Err(error)
             }
         }
@@ -337,19 +332,14 @@ impl Ring {
         if !std::mem::take(&mut self.unannounced) {
             return;
         }
-        if self.queue.needs_notification(memory).unwrap_or(true)
-            && let Some(mut call) = self.call.as_ref()
-        {
-            // The counter of an eventfd that nobody reads may be full: the driver is told anyway.
-            let _ = call.write(&1u64.to_ne_bytes());
+        if self.queue.needs_notification(memory).unwrap_or(true) {
+            self.announce_anyway();
         }
     }
 
     /// Interrupts the driver whatever it wants: what was announced before may have gone nowhere.
     fn announce_anyway(&self) {
-        if let Some(mut call) = self.call.as_ref() {
-            let _ = call.write(&1u64.to_ne_bytes());
-        }
+        self.call.iter().for_each(eventfd::signal);
     }
 
     /// Lets the driver kick for its next message, or keeps it from doing so. Returns whether there

@@ -3,10 +3,8 @@
 //! thread once it is complete. One session lasts as long as its connection; rings outlive it.
 
 use std::fs::File;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use vhost::VhostUserMemoryRegionBase;
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
@@ -20,6 +18,7 @@ use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRE
 
 use crate::area::Area;
 use crate::device::Device;
+use crate::eventfd;
 use crate::memory::Memory;
 use crate::ring::{MAX_SIZE, Setup};
 use crate::wire::QUEUES;
@@ -84,14 +83,11 @@ fn hang_up(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::ReqHandlerError(std::io::Error::other(error))
 }
 
-/// An eventfd that cannot keep the audio thread waiting.
-fn nonblocking(fd: Option<File>) -> Option<File> {
-    if let Some(file) = &fd
-        && let Err(error) = fcntl(file.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
-    {
-        log::warn!("eventfd of the frontend: {error}");
-    }
-    fd
+/// Takes what is to be an eventfd, where the frontend gives one.
+fn taken(fd: Option<File>) -> Result<Option<File>> {
+    fd.map(eventfd::take)
+        .transpose()
+        .map_err(|error| refuse(&error))
 }
 
 impl Session {
@@ -240,14 +236,14 @@ impl VhostUserBackendReqHandlerMut for Session {
     }
 
     fn set_vring_kick(&mut self, index: u8, fd: Option<File>) -> Result<()> {
-        self.ring(index.into())?.kick = nonblocking(fd);
+        self.ring(index.into())?.kick = taken(fd)?;
         self.start_ring(index.into())
     }
 
     fn set_vring_call(&mut self, index: u8, fd: Option<File>) -> Result<()> {
         let device = Arc::clone(&self.device);
         let plan = self.ring(index.into())?;
-        let call = nonblocking(fd);
+        let call = taken(fd)?;
         if plan.started {
             return device
                 .set_call(index.into(), call)
@@ -258,7 +254,7 @@ impl VhostUserBackendReqHandlerMut for Session {
     }
 
     fn set_vring_err(&mut self, index: u8, fd: Option<File>) -> Result<()> {
-        self.ring(index.into())?.err = nonblocking(fd);
+        self.ring(index.into())?.err = taken(fd)?;
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 
 use crate::driver::Virtqueue;
 use crate::memory::{SIZE, SharedMemory};
+use crate::raw_frontend::RawFrontend;
 
 pub const VERSION_1: u64 = 1 << 32;
 pub const INDIRECT_DESC: u64 = 1 << 28;
@@ -88,6 +89,11 @@ impl Frontend {
 
     pub fn protocol(&mut self) -> &mut Protocol {
         &mut self.protocol
+    }
+
+    /// The same connection, to say there what no well-made frontend would.
+    pub fn raw(&self) -> RawFrontend {
+        RawFrontend::new(self.socket.try_clone().unwrap())
     }
 
     /// GET_CONFIG within bounds.

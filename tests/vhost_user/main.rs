@@ -44,6 +44,7 @@ mod graph;
 mod gstreamer;
 mod hostile_chains;
 mod hostile_control;
+mod hostile_eventfds;
 mod hostile_rings;
 mod idle;
 mod indirect;
