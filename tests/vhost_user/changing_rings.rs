@@ -15,10 +15,10 @@ use crate::memory::{SIZE, SharedMemory};
 use crate::sound::*;
 use crate::wav;
 
-const PERIODS: usize = 60;
+pub const PERIODS: usize = 60;
 const ARENA: u64 = 1 << 20;
 /// Messages of a ring at least; all but half of a ring of them have come back.
-const MESSAGES: u64 = 2000;
+pub const MESSAGES: u64 = 2000;
 /// And those of them that are heard.
 const HEARD: u64 = 200;
 
@@ -120,7 +120,7 @@ fn play_beside(
 }
 
 /// What the entries of a used ring say of the bytes that were written.
-fn lengths(card: &Card, queue: usize) -> impl Iterator<Item = u32> {
+pub fn lengths(card: &Card, queue: usize) -> impl Iterator<Item = u32> {
     let ring = &card.queues[queue];
     let entries = card.memory.read(ring.used + 4, 8 * usize::from(ring.size));
     let length = |entry: &[u8]| u32::from_le_bytes(entry[4..].try_into().unwrap());

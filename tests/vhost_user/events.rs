@@ -12,7 +12,7 @@ use crate::driver::{Buffer, Used};
 use crate::frontend::EVENT_IDX;
 use crate::sound::*;
 
-const JACK_CONNECTED: u32 = 0x1000;
+pub const JACK_CONNECTED: u32 = 0x1000;
 const JACK_DISCONNECTED: u32 = 0x1001;
 const XRUN: u32 = 0x1101;
 
@@ -48,10 +48,10 @@ pub fn device() -> Device {
 
 /// The event queue's room.
 #[derive(Default)]
-struct Rooms(HashMap<u16, u64>);
+pub struct Rooms(HashMap<u16, u64>);
 
 impl Rooms {
-    fn add(&mut self, card: &mut Card, count: usize) {
+    pub fn add(&mut self, card: &mut Card, count: usize) {
         for _ in 0..count {
             self.add_of(card, 8);
         }
@@ -64,7 +64,7 @@ impl Rooms {
     }
 
     /// The next event, as code and data, which an interrupt has to announce.
-    fn next(&mut self, card: &mut Card) -> (u32, u32) {
+    pub fn next(&mut self, card: &mut Card) -> (u32, u32) {
         let used = card.queues[EVENT].wait_used();
         self.read(card, used)
             .expect("room that is fit for an event came back empty")
@@ -96,14 +96,14 @@ fn attach(device: &Device, features: u64) -> Card {
     card
 }
 
-fn set_up(card: &mut Card) {
+pub fn set_up(card: &mut Card) {
     assert_eq!(card.query(JACK_INFO, 0, 3, JACK_INFO_BYTES).status, OK);
     assert_eq!(card.pcm_infos(2).len(), 2);
     card.prepare(0, &SMALL);
     card.must(RELEASE, 0);
 }
 
-fn plug(device: &Device, jack: &str, plugged: bool) {
+pub fn plug(device: &Device, jack: &str, plugged: bool) {
     let state = if plugged { "plugged" } else { "unplugged" };
     let (status, output) = tell(device, &["jack", jack, state]);
     assert!(status && output.trim_end().ends_with(state), "{output}");

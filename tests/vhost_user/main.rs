@@ -30,6 +30,7 @@ mod wav;
 mod activation;
 mod capture;
 mod card_files;
+mod changing_event_ring;
 mod changing_rings;
 mod command_line;
 mod commands;
