@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EFD_SEMAPHORE, EventFd};
 
-use crate::card::{CONTROL, Card, TX};
+use crate::card::{CONTROL, Card, STATUS_BYTES, TX};
 use crate::changer::{Changer, Offers};
 use crate::device::{Device, program};
 use crate::driver::Buffer;
@@ -185,7 +185,25 @@ fn kick_for_ever(card: &mut Card) {
     frontend.start_again(&card.memory, &card.queues, &[0; 4], card.features);
 }
 
-/// A busy machine leaves the thread less. What is measured is a share, so a slow one takes only longer.
+/// A driver kicks all the time and offers whatever is in the table of a queue. A busy machine leaves the thread
+/// less. What is measured is a share, so a slow one takes only longer.
+fn leaves_the_others_a_fifth(device: &Device, card: &mut Card, queue: usize) {
+    let mut offers = Offers::of(card, queue);
+    let offered = Arc::clone(&offers.count);
+    let driver = Changer::start(card, move |memory, dice| offers.offer(memory, dice));
+    let (start, before) = (Instant::now(), ticks_of_audio(device));
+    card.wait_until("a second of work", |_| {
+        ticks_of_audio(device) >= before + TICKS
+    });
+    let worked = ticks_of_audio(device) - before;
+    let most = start.elapsed().as_millis() * u128::from(TICKS * MOST_PERCENT) / 100_000;
+    assert!(u128::from(worked) <= most, "{worked} ticks, not {most}");
+    driver.stop();
+    assert!(offered.load(Ordering::Relaxed) >= 1000);
+    card.reset();
+    card.expect_service();
+}
+
 #[test]
 fn a_flood_of_kicks_and_requests_leaves_the_others_a_fifth_of_a_processor() {
     let device = Device::null();
@@ -201,18 +219,40 @@ fn a_flood_of_kicks_and_requests_leaves_the_others_a_fifth_of_a_processor() {
     for _ in 0..card.queues[CONTROL].size / 2 {
         card.queues[CONTROL].chain(&parts);
     }
-    let mut offers = Offers::of(&card, CONTROL);
-    let offered = Arc::clone(&offers.count);
-    let driver = Changer::start(&card, move |memory, dice| offers.offer(memory, dice));
-    let (start, before) = (Instant::now(), ticks_of_audio(&device));
-    card.wait_until("a second of work", |_| {
-        ticks_of_audio(&device) >= before + TICKS
-    });
-    let worked = ticks_of_audio(&device) - before;
-    let most = start.elapsed().as_millis() * u128::from(TICKS * MOST_PERCENT) / 100_000;
-    assert!(u128::from(worked) <= most, "{worked} ticks, not {most}");
-    driver.stop();
-    assert!(offered.load(Ordering::Relaxed) >= 1000);
-    card.reset();
-    card.expect_service();
+    leaves_the_others_a_fifth(&device, &mut card, CONTROL);
+}
+
+/// As fast as the stream plays them, with messages between them that are none.
+#[test]
+fn a_flood_of_messages_of_one_frame_leaves_the_others_a_fifth_of_a_processor() {
+    let device = Device::null();
+    let mut card = serving(&device);
+    kick_for_ever(&mut card);
+    card.prepare(0, &SMALL);
+    card.must(START, 0);
+    let header = Buffer::readable(card.bytes(&words(&[0])), 4);
+    let frame = Buffer::readable(card.bytes(&[1]), 1);
+    let status_at = card.status_room();
+    let status = Buffer::writable(status_at, STATUS_BYTES);
+    for _ in 0..card.queues[TX].size / 3 {
+        card.queues[TX].chain(&[header, frame, status]);
+    }
+    leaves_the_others_a_fifth(&device, &mut card, TX);
+}
+
+/// In a ring of them, every descriptor is the first one of what is left of it: the driver names its stream, or
+/// its request, in each.
+#[test]
+fn a_flood_of_chains_of_hundreds_of_parts_leaves_the_others_a_fifth_of_a_processor() {
+    for queue in [CONTROL, TX] {
+        let device = Device::null();
+        let mut card = serving(&device);
+        kick_for_ever(&mut card);
+        let word = card.bytes(&words(&[0]));
+        let status = card.status_room();
+        let mut parts = vec![Buffer::readable(word, 4); 255];
+        parts.push(Buffer::writable(status, STATUS_BYTES));
+        card.queues[queue].chain(&parts);
+        leaves_the_others_a_fifth(&device, &mut card, queue);
+    }
 }
