@@ -12,7 +12,6 @@ logs a complaint meanwhile, if a program panics, if it leaves a loopback device 
 
 import gc
 import os
-import pathlib
 import re
 import signal
 import subprocess
@@ -21,7 +20,7 @@ import linux
 import programs
 import pytest
 from card import CLASS, Card
-from fuzz.reports import leaks
+from fuzz.reports import leaks, lockdep_watches
 from kernel_log import KernelLog
 from machine import load_module, prepare, unload_module
 from programs import wait_until
@@ -64,9 +63,7 @@ def machine():
         pytest.exit("these tests run as root in a virtual machine: use tests/harness/vm-tests", 2)
     prepare()
     yield
-    # lockdep is silent after its first report.
-    locks = pathlib.Path("/proc/lockdep_stats")
-    assert not locks.exists() or re.search(r"debug_locks:\s+1\b", locks.read_text()), "lockdep has given up"
+    assert lockdep_watches(), "lockdep has given up"
     found = leaks()
     assert not found, f"memory that nothing refers to:\n{found}"
     gc.collect()  # what tests have left open in this process

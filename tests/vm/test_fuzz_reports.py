@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""What the fuzzer of the control file takes for a report of our driver's."""
+"""What the fuzzer of the control file takes for a report of our driver's, and for the end of the watch."""
 
 import pytest
-from fuzz.reports import ours, reports
+from fuzz.reports import lockdep_watches, ours, reports
 
 INTERRUPTED = """\
 [   74.03] BUG: KCSAN: data-race in __hrtimer_run_queues / hrtimer_active
@@ -46,6 +46,7 @@ LOCKDEP_OFF = """\
 [   12.01] INFO: lockdep is turned off.
 [   12.02]  ? lockdep_hardirqs_on+0x7c/0x100
 """
+OBJECTS_OFF = "[   12.01] ODEBUG: Out of memory. ODEBUG disabled\n"
 
 
 @pytest.mark.parametrize(
@@ -56,9 +57,18 @@ LOCKDEP_OFF = """\
         (IN_A_LIST, [True]),
         (KASAN, [True]),
         (LOCKDEP_OFF, [True]),
+        (OBJECTS_OFF, [True]),
         ("[ 1.0] loaded", []),
     ],
-    ids=["interrupted", "far-below", "in-a-list", "kasan", "lockdep-off", "nothing"],
+    ids=["interrupted", "far-below", "in-a-list", "kasan", "lockdep-off", "objects-off", "nothing"],
 )
 def test_a_report_is_ours(log, expected):
     assert [ours(report) for report in reports(log)] == expected
+
+
+@pytest.mark.parametrize("locks, expected", [(1, True), (0, False)])
+def test_lockdep_watches(tmp_path, locks, expected):
+    stats = tmp_path / "lockdep_stats"
+    assert lockdep_watches(stats), "there is nothing to give up"
+    stats.write_text(f" lock-classes:  1105 [max: 8192]\n debug_locks:  {locks}\n")
+    assert lockdep_watches(stats) == expected

@@ -13,7 +13,7 @@ sys.path.append(str(pathlib.Path(__file__).parents[1]))
 
 import device  # noqa: E402
 from machine import unload_module  # noqa: E402
-from reports import DEBUG, leaks, ours, reports
+from reports import DEBUG, leaks, lockdep_watches, ours, reports
 
 # Seconds, the longest there are: on a busy host a guest's CPU may stand still, and kmemleak scan for long.
 STALL_SECONDS = "300"
@@ -84,6 +84,8 @@ def main():
             marked(log_file, "begins")
             faults = fuzz(program, int(seconds), seed, options) + remove()
             found_leaks = leaks()
+            if not lockdep_watches():
+                faults.append("lockdep has given up")
             marked(log_file, "ends")
         finally:
             follower.terminate()

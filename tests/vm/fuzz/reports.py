@@ -10,8 +10,9 @@ DEBUG = pathlib.Path("/sys/kernel/debug")
 # A report starts with one of these.
 REPORT = re.compile(
     r"\bBUG\b|\bWARNING:|Oops|\blockdep\b|INFO: (task|possible|trying|rcu)|soft lockup|hard LOCKUP|"
-    r"general protection|refcount_t|kernel BUG|unreferenced object"
+    r"general protection|refcount_t|kernel BUG|unreferenced object|ODEBUG: Out of memory"
 )
+LOCKS = pathlib.Path("/proc/lockdep_stats")
 RULER = re.compile(r"={20,}")
 MODULE = "[virtio_loopback]"
 FRAME = re.compile(r" \S+\+0x[0-9a-f]+/0x[0-9a-f]+\b.*")
@@ -28,6 +29,11 @@ def reports(log):
             text = lines[number : number + 60]
             end = next((i for i, later in enumerate(text) if i and RULER.search(later)), len(text))
             yield "\n".join(text[:end])
+
+
+def lockdep_watches(stats=LOCKS):
+    """Whether lockdep still does, where the kernel has it: it is silent after its first report."""
+    return not stats.exists() or re.search(r"debug_locks:\s+1\b", stats.read_text()) is not None
 
 
 def leaks():
