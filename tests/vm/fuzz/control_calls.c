@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -28,16 +27,6 @@ void control_open(struct fuzzer *fuzzer)
 	int flags = fuzz_one_in(fuzzer, 16) ? O_RDONLY : O_RDWR;
 
 	object_keep(fuzzer, CONTROL, open(DEVICE, flags | O_CLOEXEC | O_NONBLOCK));
-}
-
-/* virtio_snd asks for memory for as many as its device says, and warns where there is none. */
-static void sound_config(struct fuzzer *fuzzer, uint8_t *config)
-{
-	uint32_t counts[4];
-
-	for (int i = 0; i < 4; i++)
-		counts[i] = fuzz_below(fuzzer, 4);
-	memcpy(config, counts, sizeof(counts));
 }
 
 static void choose_device(struct fuzzer *fuzzer, struct virtio_loopback_create *args, uint8_t *config)
@@ -220,11 +209,11 @@ void control_call(struct fuzzer *fuzzer)
 
 void control_destroy_all(void)
 {
-	struct virtio_loopback_name args = { "fuzz0" };
+	struct virtio_loopback_name args;
 	int fd = open(DEVICE, O_RDWR | O_CLOEXEC);
 
 	for (int i = 0; i < NAMES; i++) {
-		args.name[4] = '0' + i;
+		name_of(i, args.name);
 		ioctl(fd, VIRTIO_LOOPBACK_DESTROY, &args);
 	}
 	close(fd);

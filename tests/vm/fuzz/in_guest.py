@@ -17,6 +17,8 @@ from reports import DEBUG, leaks, lockdep_watches, ours, reports
 
 # Seconds, the longest there are: on a busy host a guest's CPU may stand still, and kmemleak scan for long.
 STALL_SECONDS = "300"
+# For the devices to go: of each, virtio_snd waits a second for every answer that nobody gives any more.
+END_SECONDS = 60
 # Seconds that a process lasts at least, on the average, before an injected failure ends it.
 MEAN_LIFE = 5
 DRIVERS = ["virtio_ring", "virtio_snd", "virtio_net", "virtio_input", "virtio_rng"]
@@ -36,7 +38,7 @@ def inject():
 
 def fuzz(program, seconds, seed, options):
     """Prints what was counted, and returns what is wrong with it: a run that did nothing finds nothing."""
-    command = [program, "--seed", seed, "--threads", "4", "--seconds", str(seconds), *options]
+    command = [program, "--seed", seed, "--threads", "10", "--seconds", str(seconds), *options]
     run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     print(run.stdout, end="")
     if run.returncode:
@@ -52,7 +54,7 @@ def fuzz(program, seconds, seed, options):
 def remove():
     """Every device that is left, then the driver; returns what does not go."""
     try:
-        device.destroy_all()
+        device.destroy_all(END_SECONDS)
         unload_module()
     except (OSError, TimeoutError, AssertionError) as error:
         return [str(error)]

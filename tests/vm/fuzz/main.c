@@ -2,7 +2,8 @@
 /*
  * fuzz-control --seed N --threads N (--calls N | --seconds N) [--inject]
  *
- * --calls is for each thread: with one thread the run is the same every time. Prints what was
+ * --calls is for each thread: with one thread the run is the same every time. Of five threads one
+ * serves sound cards and two use them; the others call the control file. Prints what was
  * counted as one line of JSON. The kernel's log is the judge, not this program.
  * --inject: allocations and copies may fail, as set up in debugfs, for these threads alone. Where the
  * frame of a signal cannot be copied, the kernel ends the process: then another one goes on.
@@ -23,6 +24,7 @@
 
 static const char *const names[COUNTS] = {
 	"calls", "successes", "created", "attached", "destroyed", "started", "answered", "mapped", "faults", "served",
+	"opened", "parameters", "played", "captured", "in_place", "elements", "metadata",
 };
 static atomic_ullong *counts; /* of all processes */
 static unsigned long long seed = 1, threads = 4, calls, seconds;
@@ -86,12 +88,17 @@ static void step(struct fuzzer *fuzzer)
 
 static void *run(void *argument)
 {
-	struct fuzzer fuzzer = { .random = (seed * 1000003 + (uintptr_t)argument + 1) * 0x9E3779B97F4A7C15ULL };
+	static void (*const roles[])(struct fuzzer *) = { step, application_call, card_live, application_call, step };
+	void (*const role)(struct fuzzer *) = roles[(uintptr_t)argument % (sizeof(roles) / sizeof(*roles))];
+	struct fuzzer fuzzer = {
+		.random = (seed * 1000003 + (uintptr_t)argument + 1) * 0x9E3779B97F4A7C15ULL,
+		.honesty = 8,
+	};
 
 	if (inject)
 		inject_failures();
 	for (unsigned long long i = 0; calls ? i < calls : time(NULL) < end; i++)
-		step(&fuzzer);
+		role(&fuzzer);
 	return NULL;
 }
 
@@ -130,8 +137,9 @@ static int fuzz(void)
 			return 1;
 	for (uintptr_t i = 0; i < threads; i++)
 		pthread_join(ids[i], NULL);
-	objects_close_all();
+	/* What nobody serves any more is closed sooner when its device goes. */
 	control_destroy_all();
+	objects_close_all();
 	return 0;
 }
 

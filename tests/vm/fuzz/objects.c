@@ -44,6 +44,17 @@ void object_close(struct fuzzer *fuzzer)
 		close(old - 1);
 }
 
+/* Closes it, if it is kept still. */
+void object_forget(enum kind kind, int fd)
+{
+	for (int i = 0; i < KEPT; i++) {
+		int kept = fd + 1;
+
+		if (atomic_compare_exchange_strong(&files[kind][i], &kept, 0))
+			close(fd);
+	}
+}
+
 struct mapping mapping_get(struct fuzzer *fuzzer)
 {
 	size_t i = fuzz_below(fuzzer, KEPT);

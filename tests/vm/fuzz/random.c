@@ -61,10 +61,17 @@ void *fuzz_pointer(struct fuzzer *fuzzer, void *good)
 	return (void *)bad[fuzz_below(fuzzer, sizeof(bad) / sizeof(*bad))];
 }
 
-void fuzz_name(struct fuzzer *fuzzer, char name[VIRTIO_LOOPBACK_NAME_SIZE])
+void name_of(unsigned int number, char name[VIRTIO_LOOPBACK_NAME_SIZE])
 {
 	memset(name, 0, VIRTIO_LOOPBACK_NAME_SIZE);
-	snprintf(name, VIRTIO_LOOPBACK_NAME_SIZE, "fuzz%u", (unsigned int)fuzz_below(fuzzer, NAMES));
+	snprintf(name, VIRTIO_LOOPBACK_NAME_SIZE, "fuzz%u", number);
+}
+
+void fuzz_name(struct fuzzer *fuzzer, char name[VIRTIO_LOOPBACK_NAME_SIZE])
+{
+	bool any = fuzz_one_in(fuzzer, 100);
+
+	name_of(fuzz_below(fuzzer, any ? NAMES : NAMES - CARDS), name);
 	if (fuzz_one_in(fuzzer, 40))
 		fuzz_fill(fuzzer, name, VIRTIO_LOOPBACK_NAME_SIZE);
 }
