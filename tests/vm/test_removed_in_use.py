@@ -1,15 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""A card is removed in the middle of what an application asks it, or of being named."""
+"""A card is removed in the middle of what an application asks it, or of being named; the driver, while it plays."""
 
 import ctypes
+import errno
+import os
 import signal
 import threading
 import time
 
+import alsa_tools
+import programs
 import pytest
+import sounds
 from device import Control
 from programs import wait_until
+from reach import LIBC
+from sounds import Layout
 
+DELETE_MODULE = 176
 ALSA = ctypes.CDLL("libasound.so.2")
 S16_LE, INTERLEAVED = 2, 3
 
@@ -98,3 +106,20 @@ def test_it_has_no_id_from_the_start_of_its_removal(make_card):
     card.destroy()
     asker.join(10)
     assert not asker.is_alive(), "the application was not told"
+
+
+@pytest.mark.core
+def test_the_driver_stays_while_a_card_plays(music, real):
+    """rmmod looks before it asks the kernel, which refuses it, too. Not a sample is lost."""
+    sound = sounds.noise(Layout(), 2 * 48000)
+    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
+    player = alsa_tools.Player(music.pcm, sound, period=480, buffer=1920)
+    recorder.wait_for(recorder.frames() + 24000)
+    refused = programs.run("rmmod", "virtio_loopback", check=False)
+    assert refused.returncode == 1 and "Module virtio_loopback is in use" in refused.stderr, refused
+    assert LIBC.syscall(DELETE_MODULE, b"virtio_loopback", os.O_NONBLOCK) == -1
+    assert ctypes.get_errno() == errno.EWOULDBLOCK
+    assert player.running(), "the sound ended before"
+    player.finish()
+    result = recorder.compare(sound)
+    assert result.exact, str(result)
