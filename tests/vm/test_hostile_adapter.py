@@ -23,6 +23,7 @@ import linux
 import pytest
 from device import Control, Served, sysfs, wait_until
 from neighbour import Neighbour
+from network import interface, set_up
 from test_hostile_device import (
     DRIVERS_SAY, LIBC, SOUND, UFFDIO_API, UFFDIO_REGISTER, USERFAULTFD, destroy,
 )
@@ -134,13 +135,20 @@ def test_a_mark_of_userfaultfd_in_the_memory():
 STEPS = ["open", "create", "read", "memory", "queues", "eventfds", "answer", "buffer", "destroy"]
 
 
-def live_until(last):
+# Of the second, the driver has a question, which it waits for.
+KINDS = {
+    "net": {"device_id": device.NET},
+    "sound": {"device_id": SOUND, "queue_sizes": [64] * 4, "config": struct.pack("<4I", 0, 1, 0, 0)},
+}
+
+
+def live_until(last, kind):
     """What an adapter and its device process do, up to a step; the process then ends."""
     control = Control()
     served = None
     for step in STEPS[: STEPS.index(last) + 1]:
         if step == "create":
-            control.create("wire")
+            control.create("wire", **KINDS[kind])
         elif step == "read":
             request = control.wait_request(device.START)
         elif step == "memory":
@@ -152,17 +160,20 @@ def live_until(last):
         elif step == "answer":
             control.answer(request)
         elif step == "buffer":
-            served.queues[0].pop()
+            if kind == "net":
+                set_up(interface("wire"))
+            served.queues[0].wait()
         elif step == "destroy":
             control.destroy("wire")
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("step", STEPS)
-def test_an_adapter_that_dies_after(step):
+def test_an_adapter_that_dies_after(step, kind):
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):
-            live_until(step)
+            live_until(step, kind)
             os.kill(os.getpid(), signal.SIGKILL)
         os._exit(1)
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
