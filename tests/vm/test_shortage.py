@@ -289,7 +289,8 @@ def test_an_adapter_says_that_it_gets_no_process(make_card, tasks, sound):
 def test_a_guard_says_that_it_gets_no_process(make_card, tasks, sound):
     card = make_card("music", "--host", "null", kind=RespawnedCard)
     dead = die_without_another(card, tasks, sound)
-    wait_until(lambda: "Resource temporarily unavailable" in card.device.output(), "a word about it")
+    says = "cannot start a process that serves, and tries on: Resource temporarily unavailable"
+    wait_until(lambda: says in card.device.output(), says)
     tasks.limit("max")
     card.wait_for_another(dead)
 
