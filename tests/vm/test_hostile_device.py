@@ -25,7 +25,7 @@ from device import Backend, Control, Memory, Served, sysfs, wait_until
 from kernel_log import KernelLog
 from neighbour import Neighbour
 from network import answer, ask, interface, set_up
-from programs import FOLDER, Program, bind_virtio_snd
+from programs import FOLDER, Program, bind_virtio_snd, path_of, run
 
 SOUND = 25
 CONTROLQ, EVENTQ, TXQ, RXQ = 0, 1, 2, 3
@@ -170,7 +170,7 @@ def the_next_one_is_well():
         backend.stop()
 
 
-def storm(*calls):
+def write_without_end(calls):
     """A process that writes to eventfds as fast as it can."""
     child = os.fork()
     if child == 0:
@@ -180,18 +180,26 @@ def storm(*calls):
     return child
 
 
-def test_a_storm_of_calls_takes_no_more_than_its_share(started, neighbour):
-    _, served = started
+@contextlib.contextmanager
+def storm(served):
+    """Of calls of all queues. Meanwhile the machine has time for other programs, too."""
     before = int(sysfs("wire", "calls"))
-    children = [storm(*(queue.call for queue in served.queues)) for _ in range(3)]
+    children = [write_without_end([queue.call for queue in served.queues]) for _ in range(3)]
     try:
-        neighbour.play()
+        yield
+        assert "wire" in run(path_of("virtio-loopback"), "list", timeout=10).stdout
         assert all(os.waitpid(child, os.WNOHANG) == (0, 0) for child in children)
     finally:
         for child in children:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
     assert int(sysfs("wire", "calls")) > before + 1000
+
+
+def test_a_storm_of_calls_takes_no_more_than_its_share(started, neighbour):
+    _, served = started
+    with storm(served):
+        neighbour.play()
 
 
 def test_interrupts_that_say_there_is_more(started, neighbour):
@@ -674,12 +682,37 @@ def lie_and_go_on(queue, lie, app):
         chain = wait_until(lambda: queue.pop() or not app.running(), what=f"message {number}")
         assert chain is not True, f"the application has ended before message {number}: {app.output()}"
         (lie if number == given - 1 else give_back)(queue, chain)
+    return given + go_on(queue, app)
+
+
+def go_on(queue, app):
+    """Gives messages of sound back until the application ends; returns how many."""
+    given = 0
     while app.running():
         if (chain := queue.pop()) is not None:
             give_back(queue, chain)
             given += 1
         time.sleep(0.001)
     return given
+
+
+@pytest.mark.parametrize("direction", [PLAYBACK, CAPTURE], ids=["playing", "capturing"])
+def test_a_storm_of_calls_of_a_card_in_use(neighbour, direction):
+    """Each is an interrupt of virtio_snd, among those that say that sound was played."""
+    with Control() as control:
+        backend = streaming_device(control, direction, device.F_ZERO_COPY)
+        card = wait_for_card()
+        served = backend.served
+
+        def meanwhile():
+            app = application(card, direction)
+            go_on(served.queues[TXQ + direction], app)
+            assert app.status == 0, app.output()
+
+        with storm(served):
+            neighbour.play(meanwhile)
+        destroy("wire")
+        backend.stop()
 
 
 @pytest.mark.parametrize("direction", [PLAYBACK, CAPTURE], ids=["playing", "capturing"])
