@@ -63,6 +63,14 @@ def play_for_a_second(card, real, sound):
     return recorder, player
 
 
+def capture_for_a_second(card, real, sound):
+    """Who records what the card captures, and who plays the sound into it: a second of it has been captured."""
+    recorder = alsa_tools.Recorder(card.pcm, sound.layout, period=PERIOD, buffer=BUFFER)
+    player = alsa_tools.Player(real.far_end, sound.then_silence(4800), period=PERIOD, buffer=4800)
+    recorder.wait_for(recorder.frames() + 48000)
+    return recorder, player
+
+
 def check_captured(sound, recording, times=1, longest=LONGEST):
     """The whole sound that the far end has played, but for so many short holes."""
     heard = sounds.Sound(sound.layout, recording.data[: (sound.frames + 9600) * sound.layout.frame_bytes])
@@ -99,13 +107,8 @@ def test_it_dies_while_playing(supervised, real, sound, record_property, number)
     assert "1 xruns" in programs.run(programs.path_of("virtio-loopback"), "status", supervised.name).stdout
 
 
-@pytest.mark.parametrize("kind", [RespawnedCard, SupervisedRespawnedCard])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGSTOP])
-def test_a_guard_replaces_it_while_it_plays_and_captures(make_card, real, sound, record_property, number, kind):
-    """Without the start of a program, the hole is half as long."""
-    host = ["--host", "alsa", "--playback-device", real.device, "--capture-device", real.device]
-    COMMANDS.parent.mkdir(exist_ok=True)
-    card = make_card("music", "--command-socket", COMMANDS, *host, kind=kind)
+def end_it_twice_while_it_plays_and_captures(card, real, sound, number, longest):
+    """Returns the holes, which status tells of: those of what was played, and those of what was captured."""
     recorder = alsa_tools.Recorder(real.far_end, sound.layout)
     own = alsa_tools.Recorder(card.pcm, sound.layout, period=PERIOD, buffer=BUFFER)
     # Longer than what is played: it is captured to its end.
@@ -119,17 +122,35 @@ def test_a_guard_replaces_it_while_it_plays_and_captures(make_card, real, sound,
     speaker.finish()
     found = holes.pieces(sound, recorder.finish(), recorder.buffer)
     captured = own.finish()
-    record_property("holes", str(holes.holes(found)))
-    played_gaps = holes.check(found, sound, LONGEST_OF_A_GUARD, times=2)
-    captured_gaps = check_captured(said, captured, times=2, longest=LONGEST_OF_A_GUARD)
-    log = card.adapter.output()
-    assert log.count("serving again") == 2, log
-    log += card.device.output() if card.device else ""
-    assert log.count("another one takes its place") == 2, log
+    played_gaps = holes.check(found, sound, longest, times=2)
+    captured_gaps = check_captured(said, captured, times=2, longest=longest)
+    assert card.adapter.output().count("serving again") == 2, card.adapter.output()
     assert card.counter("restarts") == 2
     streams = ask(COMMANDS)["streams"]
     check_told(streams[0], "playback", played_gaps)
     check_told(streams[1], "capture", captured_gaps)
+    return played_gaps, captured_gaps
+
+
+def test_it_dies_while_playing_and_capturing(supervised, real, sound, record_property):
+    gaps = end_it_twice_while_it_plays_and_captures(supervised, real, sound, signal.SIGKILL, LONGEST)
+    record_property("holes", str(gaps))
+    assert supervised.adapter.output().count(GONE[signal.SIGKILL]) == 2, supervised.adapter.output()
+
+
+@pytest.mark.parametrize("kind", [RespawnedCard, SupervisedRespawnedCard])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGSTOP])
+def test_a_guard_replaces_it_while_it_plays_and_captures(make_card, real, sound, record_property, number, kind):
+    """Without the start of a program, the hole is half as long."""
+    host = ["--host", "alsa", "--playback-device", real.device, "--capture-device", real.device]
+    COMMANDS.parent.mkdir(exist_ok=True)
+    card = make_card("music", "--command-socket", COMMANDS, *host, kind=kind)
+    gaps = end_it_twice_while_it_plays_and_captures(card, real, sound, number, LONGEST_OF_A_GUARD)
+    record_property("holes", str(gaps))
+    log = (card.device or card.adapter).output()
+    end = "SIGKILL" if number == signal.SIGSTOP else number.name
+    told = rf"process \d+, which served, was ended by {end}; another one takes its place"
+    assert len(re.findall(told, log)) == 2, log
 
 
 def test_a_guard_below_the_adapter_dies(make_card, real, sound):
@@ -145,25 +166,36 @@ def test_a_guard_below_the_adapter_dies(make_card, real, sound):
     assert "the device process ended (signal: 9 (SIGKILL)); it is started again" in card.adapter.output()
 
 
-def test_it_is_what_the_kernel_kills_where_there_is_no_memory(supervised, real, sound):
+def run_out_of_memory(card):
     """The kernel's own choice, not a signal of ours."""
-    recorder, player = play_for_a_second(supervised, real, sound)
-    before = supervised.device_pid()
+    before = card.device_pid()
     pathlib.Path(f"/proc/{before}/oom_score_adj").write_text("1000")
     pathlib.Path("/proc/sysrq-trigger").write_text("f")
-    supervised.wait_for_another(before)
+    card.wait_for_another(before)
+
+
+def test_the_kernel_kills_it_for_memory_while_it_plays(supervised, real, sound):
+    recorder, player = play_for_a_second(supervised, real, sound)
+    run_out_of_memory(supervised)
     player.finish()
     holes.check(holes.pieces(sound, recorder.finish(), recorder.buffer), sound, LONGEST)
-    assert "the device process ended (signal: 9 (SIGKILL)); it is started again" in supervised.adapter.output()
+    check_log(supervised, signal.SIGKILL)
     assert supervised.told()["streams"][0]["gaps"] == 1
+
+
+def test_the_kernel_kills_it_for_memory_while_it_captures(supervised, real, sound):
+    recorder, player = capture_for_a_second(supervised, real, sound)
+    run_out_of_memory(supervised)
+    player.finish()
+    (gap,) = check_captured(sound, recorder.finish())
+    check_log(supervised, signal.SIGKILL)
+    check_told(supervised.told()["streams"][1], "capture", [gap])
 
 
 @pytest.mark.parametrize("number", GONE)
 def test_it_dies_while_capturing(supervised, real, sound, record_property, number):
     """arecord hears of nothing; what it has is the sound with one hole, of which status tells."""
-    recorder = alsa_tools.Recorder(supervised.pcm, sound.layout, period=PERIOD, buffer=BUFFER)
-    player = alsa_tools.Player(real.far_end, sound.then_silence(4800), period=480, buffer=4800)
-    recorder.wait_for(recorder.frames() + 48000)
+    recorder, player = capture_for_a_second(supervised, real, sound)
     supervised.end_device(number)
     player.finish()
     (gap,) = check_captured(sound, recorder.finish())
@@ -198,6 +230,18 @@ def test_both_die_at_once(supervised, real, sound, end_both):
     assert "goes on where another process has died" in supervised.adapter.output()
 
 
+@pytest.mark.parametrize("end_both", END_BOTH.values(), ids=END_BOTH)
+def test_both_die_at_once_while_capturing(supervised, real, sound, record_property, end_both):
+    recorder, player = capture_for_a_second(supervised, real, sound)
+    end_both(supervised)
+    player.finish()
+    (gap,) = check_captured(sound, recorder.finish(), longest=2 * LONGEST)
+    told = supervised.told()["streams"][1]
+    record_property("hole", f"{gap}, told: {told['lost']}")
+    check_told(told, "capture", [gap])
+    assert "goes on where another process has died" in supervised.adapter.output()
+
+
 def test_a_device_process_that_has_forgotten_everything(supervised, real, sound):
     """As one that keeps no area: the application has an error, and does not hang; the next one plays."""
     player = alsa_tools.Player(supervised.pcm, sound, period=PERIOD, buffer=BUFFER)
@@ -205,6 +249,7 @@ def test_a_device_process_that_has_forgotten_everything(supervised, real, sound)
     supervised.end_both(between=pathlib.Path("/run/virtio-loopback/music.inflight").unlink)
     assert player.wait() == 1
     assert "xrun: prepare error: Invalid argument" in player.output()
+    assert "serving again" in supervised.adapter.output()
     recorder = alsa_tools.Recorder(real.far_end, sound.layout)
     alsa_tools.play(supervised.pcm, sound, period=PERIOD, buffer=BUFFER)
     result = recorder.compare(sound)
@@ -222,6 +267,7 @@ def test_a_device_process_that_keeps_nothing(make_card, real, sound):
     card.end_device(signal.SIGKILL)
     assert player.wait() == 1, player.output()
     assert own.wait() == 1, own.output()
+    assert "serving again" in card.adapter.output()
     recorder = alsa_tools.Recorder(real.far_end, sound.layout)
     alsa_tools.play(card.pcm, sound, period=PERIOD, buffer=BUFFER)
     result = recorder.compare(sound)
