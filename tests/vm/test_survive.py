@@ -2,6 +2,7 @@
 """The device process dies while an application plays and another one captures: neither hears of it, and
 what is heard has one short hole."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -14,6 +15,7 @@ import programs
 import pytest
 import sounds
 from forgetful import ForgetfulCard
+from kernel_log import KernelLog
 from machine import watches_itself
 from programs import wait_until
 from sounds import Layout
@@ -31,6 +33,8 @@ GONE = {
     signal.SIGABRT: "the device process ended (signal: 6 (SIGABRT)",
     signal.SIGSTOP: "the device process was stopped by a signal; it has been killed; it is started again",
 }
+# What the kernel says then of the driver's messages to it.
+UNANSWERED = "control message .* timeout"
 PERIOD, BUFFER = 480, 3840
 STREAM = '[[stream]]\ndirection = "playback"\nhost = "null"\n'
 COMMANDS = pathlib.Path("/run/virtio-loopback/music.commands")
@@ -77,6 +81,19 @@ def check_captured(sound, recording, times=1, longest=LONGEST):
     # What the real card had captured and nobody has read goes with the process, and so does what the restart
     # takes beyond half of arecord's buffer.
     return holes.check(holes.pieces(sound, heard, 9600), sound, longest, times, unread=2 * PERIOD + SLOWER)
+
+
+def check_both_directions(card, real, sound):
+    """What it plays, and then what it captures, is whole."""
+    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
+    alsa_tools.play(card.pcm, sound, period=PERIOD, buffer=BUFFER)
+    result = recorder.compare(sound)
+    assert result.exact, str(result)
+    own = alsa_tools.Recorder(card.pcm, sound.layout, period=PERIOD, buffer=BUFFER)
+    said = sound.then_silence(4800)
+    alsa_tools.play(real.far_end, said, period=PERIOD, buffer=BUFFER)
+    result = own.compare(said)
+    assert result.arrived, str(result)
 
 
 def check_told(stream, direction, gaps):
@@ -268,15 +285,7 @@ def test_a_device_process_that_keeps_nothing(make_card, real, sound):
     assert player.wait() == 1, player.output()
     assert own.wait() == 1, own.output()
     assert "serving again" in card.adapter.output()
-    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
-    alsa_tools.play(card.pcm, sound, period=PERIOD, buffer=BUFFER)
-    result = recorder.compare(sound)
-    assert result.exact, str(result)
-    own = alsa_tools.Recorder(card.pcm, sound.layout, period=PERIOD, buffer=BUFFER)
-    said = sound.then_silence(4800)
-    alsa_tools.play(real.far_end, said, period=PERIOD, buffer=BUFFER)
-    result = own.compare(said)
-    assert result.arrived, str(result)
+    check_both_directions(card, real, sound)
 
 
 @pytest.mark.parametrize("kind", [SupervisedCard, SupervisedRespawnedCard])
@@ -307,19 +316,61 @@ def test_it_is_a_service_that_is_started_again(make_card, real, sound):
     holes.check(holes.pieces(sound, recorder.finish(), recorder.buffer), sound, 2 * LONGEST)
 
 
-@pytest.mark.kernel_may_say("control message .* timeout")
-def test_a_service_that_a_signal_stops_is_an_error_for_who_plays_and_plays_again(make_card, real, sound):
-    """A service manager takes it for alive, so nobody replaces it: the write fails, and does not hang."""
-    host = ["--host", "alsa", "--playback-device", real.device]
-    card = make_card("music", *host, kind=ServedCard)
+@contextlib.contextmanager
+def stopped(guard, process):
+    """A guard that sees its process stopped would replace it."""
+    for pid in (guard, process):
+        os.kill(pid, signal.SIGSTOP)
+    yield
+    for pid in (process, guard):
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def frozen(*pids):
+    """As `systemctl freeze` does it."""
+    group = pathlib.Path("/sys/fs/cgroup/frozen")
+    group.mkdir()
+    for pid in pids:
+        (group / "cgroup.procs").write_text(str(pid))
+    (group / "cgroup.freeze").write_text("1")
+    try:
+        yield
+    finally:
+        (group / "cgroup.freeze").write_text("0")
+        for pid in pids:
+            (group.parent / "cgroup.procs").write_text(str(pid))
+        group.rmdir()
+
+
+STOPS = {
+    "alone": (ServedCard, stopped),
+    "with its guard": (RespawnedCard, stopped),
+    "frozen with its guard": (RespawnedCard, frozen),
+}
+
+
+@pytest.mark.kernel_may_say(UNANSWERED)
+@pytest.mark.parametrize(("kind", "stop"), STOPS.values(), ids=STOPS)
+def test_a_service_that_stands_still_is_an_error_for_its_applications_and_serves_again(
+    make_card, real, sound, kind, stop
+):
+    """A service manager takes it for alive, so nobody replaces it: who plays or captures has an error, and does not
+    hang."""
+    host = ["--host", "alsa", "--playback-device", real.device, "--capture-device", real.device]
+    COMMANDS.parent.mkdir(exist_ok=True)
+    card = make_card("music", "--command-socket", COMMANDS, *host, kind=kind)
+    kernel = KernelLog()
+    own = alsa_tools.Recorder(card.pcm, sound.layout, period=PERIOD, buffer=BUFFER)
     recorder, player = play_for_a_second(card, real, sound)
-    card.device.send(signal.SIGSTOP)
-    assert player.wait() == 1
-    assert "Input/output error" in player.output()
-    time.sleep(5)
-    card.device.send(signal.SIGCONT)
+    process = card.device_pid()
+    with stop(card.device.pid, process):
+        assert player.wait() == 1 and "write error: Input/output error" in player.output(), player.output()
+        assert own.wait() == 1 and "read error: Input/output error" in own.output(), own.output()
+        assert card.status()["device_process"]["error"] == "no answer within 1000 ms"
+        time.sleep(5)
     recorder.stop()
-    recorder = alsa_tools.Recorder(real.far_end, sound.layout)
-    alsa_tools.play(card.pcm, sound, period=PERIOD, buffer=BUFFER)
-    result = recorder.compare(sound)
-    assert result.exact, str(result)
+    assert any(re.search(UNANSWERED, text) for _, text in kernel.new_lines())
+    kernel.close()
+    check_both_directions(card, real, sound)
+    assert card.device_pid() == process and card.counter("restarts") == 0
