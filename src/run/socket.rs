@@ -76,6 +76,7 @@ pub fn listen(path: &Path) -> Result<(UnixListener, SocketFile), RunError> {
             }
             io::ErrorKind::NotFound => "; create the folder first",
             io::ErrorKind::PermissionDenied => "; this user may not create files there",
+            io::ErrorKind::StorageFull => "; make room in the folder's file system",
             _ => "",
         };
         RunError::Listen {
