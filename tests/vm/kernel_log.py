@@ -15,6 +15,9 @@ COMPLAINT = re.compile(
     r"unable to handle|general protection|Call Trace|kmemleak)\b"
 )
 
+# How the report of a process that is killed for its memory begins.
+OUT_OF_MEMORY = re.compile("sysrq: Manual OOM execution|invoked oom-killer")
+
 # Lines that are not about what is tested here. Each with its reason.
 NOT_OURS = [
     # Any module from outside Debian's kernel package.
@@ -93,14 +96,17 @@ def without_races_of_others(lines):
 
 
 def without_kills_on_request(lines):
-    """The lines without reports of the process that the kernel was told to kill for its memory (sysrq f)."""
+    """The lines without reports of a process that the kernel was told to kill for its memory: by sysrq f, or by the
+    limit of a control group."""
     kept, report = [], []
     for line in lines:
-        if not report and "sysrq: Manual OOM execution" not in line[1]:
+        if not report and not OUT_OF_MEMORY.search(line[1]):
             kept.append(line)
             continue
         report.append(line)
-        if "Out of memory: Killed process" in line[1]:
+        if "ut of memory: Killed process" in line[1]:
+            if "sysrq" not in report[0][1] and "Memory cgroup" not in line[1]:
+                kept += report
             report = []
     return kept + report
 

@@ -66,3 +66,5 @@ def test_a_kill_on_request_is_left_out():
     assert without_kills_on_request([before, *report, after]) == [before, after]
     assert without_kills_on_request([before, *report[:-1], after]) == [before, *report[:-1], after]
     assert without_kills_on_request([before, *report[1:], after]) == [before, *report[1:], after]
+    killed_in_group = (3, "Memory cgroup out of memory: Killed process 12 (vhost-user-sound)")
+    assert without_kills_on_request([before, *report[1:-1], killed_in_group, after]) == [before, after]

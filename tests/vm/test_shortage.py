@@ -13,6 +13,7 @@ import guest_memory
 import programs
 import pytest
 import sounds
+from control_group import ControlGroup
 from programs import wait_until
 from real_card import RealCard
 from sounds import Layout
@@ -34,10 +35,10 @@ def sound():
 class Disk:
     """A file system of its own, with room for a third of the sound, where programs in the small root see it."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, room="size=192k"):
         self.folder = folder  # its name there
         self.mounted = guest_memory.ROOT / str(folder).lstrip("/")
-        programs.run("mount", "-t", "tmpfs", "-o", "size=192k", "tmpfs", self.mounted)
+        programs.run("mount", "-t", "tmpfs", "-o", room, "tmpfs", self.mounted)
 
     def make_room(self):
         programs.run("mount", "-o", "remount,size=4m", self.mounted)
@@ -207,34 +208,9 @@ def test_a_new_adapter_comes_while_no_memory_is_left(music, real, sound):
     music.wait_ready()
 
 
-class Tasks:
-    """A control group, in which there are as many processes and threads as it is told."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        (folder.parent / "cgroup.subtree_control").write_text("+pids")
-        folder.mkdir()
-
-    def limit(self, most):
-        (self.folder / "pids.max").write_text(str(most))
-
-    def move(self, program):
-        """A process alone, without its children."""
-        (self.folder / "cgroup.procs").write_text(str(program.pid))
-
-    def refused(self):
-        """How often there was no room for one more."""
-        return int(re.search(r"max (\d+)", (self.folder / "pids.events").read_text())[1])
-
-    def close(self):
-        for pid in (self.folder / "cgroup.procs").read_text().split():
-            (self.folder.parent / "cgroup.procs").write_text(pid)
-        self.folder.rmdir()
-
-
 @pytest.fixture
 def tasks():
-    tasks = Tasks(pathlib.Path("/sys/fs/cgroup/shortage"))
+    tasks = ControlGroup("pids")
     yield tasks
     tasks.close()
 
@@ -249,7 +225,7 @@ def die_without_another(card, tasks, sound, most=1):
     wait_until(lambda: card.counter("calls") > calls + 40, "the sound to be under way")
     dead = card.device_pid()
     os.kill(dead, signal.SIGKILL)
-    wait_until(lambda: tasks.refused() > 0, "the shortage to be met")
+    wait_until(lambda: tasks.count("max") > 0, "the shortage to be met")
     player.wait(20)
     return dead
 
@@ -265,8 +241,8 @@ def test_no_process_is_left(make_card, tasks, real, sound, kind):
     """A device process that dies has none in its place until there may be one: the card plays again then."""
     card = make_card("music", "--host", "alsa", "--playback-device", real.device, kind=kind)
     dead = die_without_another(card, tasks, sound)
-    refused = tasks.refused()
-    wait_until(lambda: tasks.refused() > refused + 2, "it to be tried again")
+    refused = tasks.count("max")
+    wait_until(lambda: tasks.count("max") > refused + 2, "it to be tried again")
     tasks.limit("max")
     card.wait_for_another(dead)
     recorder = alsa_tools.Recorder(real.far_end, sound.layout)

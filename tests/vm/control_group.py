@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""A control group: its processes get as much of one thing, together, as they are told."""
+
+import pathlib
+import re
+
+ROOT = pathlib.Path("/sys/fs/cgroup")
+FOLDER = ROOT / "shortage"
+
+
+class ControlGroup:
+    """Of one controller, such as `pids`."""
+
+    def __init__(self, controller):
+        self.controller = controller
+        (ROOT / "cgroup.subtree_control").write_text(f"+{controller}")
+        FOLDER.mkdir()
+
+    def limit(self, most):
+        (FOLDER / f"{self.controller}.max").write_text(str(most))
+
+    def move(self, program):
+        """A process alone, without its children."""
+        (FOLDER / "cgroup.procs").write_text(str(program.pid))
+
+    def used(self):
+        return int((FOLDER / f"{self.controller}.current").read_text())
+
+    def count(self, event):
+        """How often that has happened, such as `max`: there was no room for one more."""
+        events = (FOLDER / f"{self.controller}.events").read_text()
+        return int(re.search(rf"^{event} (\d+)", events, re.MULTILINE)[1])
+
+    def close(self):
+        for pid in (FOLDER / "cgroup.procs").read_text().split():
+            (ROOT / "cgroup.procs").write_text(pid)
+        FOLDER.rmdir()
