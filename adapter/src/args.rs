@@ -66,7 +66,8 @@ pub enum Command {
     ///
     /// Creates the kernel device, or takes over the one of this name that nobody is attached to.
     /// The kernel device stays when this program ends: applications that have it open are not
-    /// disturbed, and the next run goes on where this one ended.
+    /// disturbed, and the next run goes on where this one ended. A device of this name that has been
+    /// destroyed, and that an application still has open, is waited for.
     Run(RunArgs),
     /// List the loopback devices
     List(OutputArgs),

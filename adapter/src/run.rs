@@ -23,7 +23,7 @@ use crate::command_socket;
 use crate::destroy::{DESTROY_TIME, Destroyed, destroy};
 use crate::device_process::{DeviceProcess, THIS_PROGRAM};
 use crate::device_type::DeviceType;
-use crate::driver::{ALSA_ID_MAX, ControlFile, DeviceName, DriverError};
+use crate::driver::{ALSA_ID_MAX, ControlFile, DeviceName, DriverError, State};
 use crate::event_loop::{Ending, EventLoop};
 use crate::inflight::Inflight;
 use crate::news::News;
@@ -31,7 +31,7 @@ use crate::readiness::Readiness;
 use crate::session::{Offer, Overrides, Session};
 use crate::signals::Signals;
 
-use connect::{Restarts, connect};
+use connect::{BackOff, Restarts, connect};
 use take::{check_type, take_device};
 
 pub use error::RunError;
@@ -72,8 +72,10 @@ pub struct RunOptions {
 /// # Errors
 /// Any [`RunError`].
 pub fn run(options: &RunOptions) -> Result<(), RunError> {
-    check_name(options)?;
     let signals = &Signals::register().map_err(RunError::Signals)?;
+    if !wait_for_name(options, signals)? {
+        return Ok(());
+    }
     let mut run = Run {
         options,
         signals,
@@ -106,17 +108,34 @@ fn with_cause(error: &RunError) -> String {
     }
 }
 
-/// Tells what is wrong before a device process is bothered.
-fn check_name(options: &RunOptions) -> Result<(), RunError> {
+/// Tells what is wrong before a device process is bothered, and waits until a device of this name
+/// that is on its way out has gone; false if a signal is to end this run.
+fn wait_for_name(options: &RunOptions, signals: &Signals) -> Result<bool, RunError> {
     let name = &options.name;
     if let (VIRTIO_ID_SOUND, Some(id)) = (options.device.id, name.shortened_alsa_id()) {
         log::warn!("an ALSA card id has at most {ALSA_ID_MAX} characters: the card is {id}");
     }
-    match ControlFile::open()?.find(name)? {
-        Some(device) if device.attached => Err(DriverError::NameTaken(name.to_string()).into()),
-        Some(device) => check_type(&device, options.device.id),
-        None => Ok(()),
+    let control = ControlFile::open()?;
+    let mut back_off = BackOff::new();
+    let mut said = false;
+    while let Some(device) = control.find(name)? {
+        if device.attached {
+            return Err(DriverError::NameTaken(name.to_string()).into());
+        }
+        if device.state != State::Dying {
+            check_type(&device, options.device.id)?;
+            break;
+        }
+        if !said {
+            log::warn!("{}; waiting for that", DriverError::Dying(name.to_string()));
+            said = true;
+        }
+        signals.wait(back_off.next()).map_err(RunError::Signals)?;
+        if signals.end_requested() {
+            return Ok(false);
+        }
     }
+    Ok(true)
 }
 
 /// One run of the adapter.

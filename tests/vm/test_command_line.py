@@ -128,6 +128,25 @@ def test_an_ephemeral_device_that_stays_open_is_waited_for_once():
     wait_until(lambda: not (CLASS / "short").exists(), "the device to be gone")
 
 
+def test_a_card_that_is_held_comes_back_when_its_holder_lets_go():
+    command = [ADAPTER, "run", "--name", "short", "--ephemeral", "--", path_of("vhost-user-sound"), "--host", "null"]
+    before = Program(*command)
+    wait_for_card("short")
+    number = Card("short").id_file().parent.name.removeprefix("card")
+    with open(f"/dev/snd/controlC{number}"):
+        before.send(signal.SIGTERM)
+        assert before.wait(20) == 0, before.output()
+        # One of another type would have to wait as well.
+        others = [Program(*command), Program(ADAPTER, "run", "--name", "short", "--device", "rng", "--", "/bin/false")]
+        wait_until(lambda: all("being destroyed" in other.output() for other in others), "a word about it")
+        assert others[1].stop() == 0, others[1].output()
+        time.sleep(3)
+        assert others[0].running(), others[0].output()
+    wait_for_card("short")
+    assert others[0].output().count("an application still has it open") == 1, others[0].output()
+    assert others[0].stop() == 0, others[0].output()
+
+
 def test_an_adapter_that_finds_no_room_in_a_queue_ends_when_it_is_told():
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as waiting:
         path = FOLDER / "full.socket"

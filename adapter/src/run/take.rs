@@ -32,17 +32,23 @@ pub(super) fn take_device(
     }
     let existing = existing.map_or_else(|| control.find(name), |device| Ok(Some(device)))?;
     let existing = existing.ok_or_else(|| DriverError::NoDevice(name.to_string()))?;
-    check_type(&existing, device.id)?;
-    check_shape(&existing, &new)?;
-    if existing.state == State::Dying {
-        return Err(DriverError::Dying(name.to_string()).into());
-    }
+    check(&existing, &new)?;
     control.attach(name)?;
     if !offer.config.is_empty() {
         // Another device process may have another config space.
         control.set_config(0, &offer.config, true)?;
     }
     Ok(())
+}
+
+/// Whether an existing device can be taken over.
+fn check(existing: &Device, new: &NewDevice<'_>) -> Result<(), RunError> {
+    // One that is on its way out need not be like the one that comes.
+    if existing.state == State::Dying {
+        return Err(DriverError::Dying(existing.name.clone()).into());
+    }
+    check_type(existing, new.device_id)?;
+    check_shape(existing, new)
 }
 
 /// Whether an existing device is of this type.
@@ -115,6 +121,32 @@ mod tests {
         says(
             |device| device.config_size = 16,
             "its config space has 16 bytes, not 12",
+        );
+    }
+
+    #[test]
+    fn of_a_device_that_is_on_its_way_out_nothing_else_is_said() {
+        let name = "music".parse().unwrap();
+        let new = NewDevice {
+            name: &name,
+            device_id: 4,
+            features: 0,
+            zero_copy: false,
+            config: &[],
+            queue_sizes: &[256],
+        };
+        assert!(matches!(
+            check(&device(), &new),
+            Err(RunError::OtherType { .. })
+        ));
+        let dying = Device {
+            state: State::Dying,
+            ..device()
+        };
+        let error = check(&dying, &new).unwrap_err();
+        assert!(
+            matches!(error, RunError::Driver(DriverError::Dying(_))),
+            "{error:?}"
         );
     }
 

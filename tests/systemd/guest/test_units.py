@@ -11,6 +11,7 @@ import pathlib
 import re
 import shutil
 import signal
+import time
 
 import holes
 import pytest
@@ -204,6 +205,19 @@ def test_restart_makes_the_card_anew():
     assert "phone" in cards()
     assert adapter_process("phone") != adapter and device_process("phone") != device
     plays("phone", FAR_END["phone"], seed=5)
+
+
+def test_restart_of_a_card_that_is_held_waits_for_its_holder():
+    unit = "virtio-loopback@phone"
+    number = re.search(r"^card (\d+): phone ", run("aplay", "-l").stdout, re.MULTILINE)[1]
+    with open(f"/dev/snd/controlC{number}"):
+        systemctl("restart", "--no-block", unit)
+        wait_until(lambda: "phone is being destroyed" in journal("-u", unit, "-o", "cat"), "a word about it")
+        time.sleep(5)
+        assert state(unit) == "activating"
+    wait_until(lambda: state(unit) == "active", "the card")
+    assert show(unit, "NRestarts") == "0"
+    plays("phone", FAR_END["phone"], seed=9)
 
 
 def test_a_restarted_device_process_leaves_the_card():
