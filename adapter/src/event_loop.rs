@@ -33,6 +33,9 @@ pub enum Ending {
     StillOpen,
     /// The device process closed its connection.
     BackendClosed,
+    /// The device process serves, but the kernel does not know: it took too long to start. Who attaches
+    /// again has it started once more, which is quick where it goes on.
+    StartedLate,
     /// The COMMAND ended.
     CommandEnded(ExitStatus),
     /// The COMMAND was stopped by a signal.
@@ -83,6 +86,8 @@ pub struct EventLoop<'a, D> {
     driver_advice: String,
     driver_due: Option<Instant>,
     served: bool,
+    /// The kernel did not wait for the last start. If that was the driver's doing, there is a request.
+    late: bool,
     dying: bool,
     /// Until when a device that is being destroyed is waited for; `None`: for ever.
     gone_due: Option<Instant>,
@@ -111,6 +116,7 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
             driver_advice,
             driver_due,
             served: false,
+            late: false,
             dying: false,
             gone_due: None,
         }
@@ -159,8 +165,11 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
         if let Some(ending) = self.command_status()? {
             return Ok(Some(ending));
         }
-        if ready.request {
-            self.handle_request()?;
+        if ready.request || self.late {
+            let handled = self.handle_request()?;
+            if !handled && std::mem::take(&mut self.late) && !self.dying {
+                return Ok(Some(Ending::StartedLate));
+            }
         }
         if ready.backend_closed {
             return Ok(Some(Ending::BackendClosed));
@@ -202,7 +211,7 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
     }
 
     fn next_due(&self) -> Option<Instant> {
-        if !self.news.is_empty() {
+        if self.late || !self.news.is_empty() {
             Some(Instant::now())
         } else if self.dying {
             Some(Instant::now() + DYING_PERIOD)
@@ -217,24 +226,35 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
         self.served
     }
 
-    fn handle_request(&mut self) -> Result<(), LoopError> {
+    /// False: there was none.
+    fn handle_request(&mut self) -> Result<bool, LoopError> {
         let handled = match self.session.handle_request() {
             // While the device is dying: there is no request now.
             Err(error) if self.dying && error.is_device_gone() => None,
             handled => handled?,
         };
         match handled {
-            Some(Handled::Started { resumed }) => {
-                self.driver_due = None;
-                self.served = true;
-                self.readiness.served();
-                let text = if resumed { "serving again" } else { "serving" };
-                self.news.add(Level::Info, text.into());
+            Some(Handled::Started { resumed: true }) => self.started("serving again"),
+            Some(Handled::Started { resumed: false }) => self.started("serving"),
+            Some(Handled::StartedLate) => {
+                self.started("serving, but too late for the kernel");
+                self.late = true;
             }
-            Some(Handled::Stopped) => log::info!("stopped by the driver"),
+            Some(Handled::Stopped) => {
+                self.late = false;
+                log::info!("stopped by the driver");
+            }
             Some(Handled::ConfigWritten) | None => {}
         }
-        Ok(())
+        Ok(handled.is_some())
+    }
+
+    fn started(&mut self, text: &str) {
+        self.driver_due = None;
+        self.served = true;
+        self.late = false;
+        self.readiness.served();
+        self.news.add(Level::Info, text.into());
     }
 
     fn command_status(&mut self) -> Result<Option<Ending>, LoopError> {

@@ -84,6 +84,7 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         inflight: Inflight::of(&options.name),
         gone_due: None,
         served: false,
+        late: false,
         hindered: false,
         news: News::default(),
     };
@@ -151,6 +152,8 @@ struct Run<'a> {
     gone_due: Option<Instant>,
     /// Somebody has served its driver: a device process that does not is followed by one that does.
     served: bool,
+    /// The kernel did not wait for the last device process to start.
+    late: bool,
     /// The user has been told of what keeps the device from being served, and it does still.
     hindered: bool,
     /// What has happened since somebody was served, or waited for.
@@ -228,6 +231,7 @@ impl Run<'_> {
             (Ok(Ending::Signal | Ending::Destroyed | Ending::StillOpen), _) => return Ok(None),
             (Ok(Ending::CommandStopped), _) => RunError::CommandStopped,
             (Ok(Ending::CommandEnded(status)), _) => RunError::CommandEnded(status),
+            (Ok(Ending::StartedLate), _) => RunError::StartedLate,
             (Ok(Ending::BackendClosed), Some(status)) => RunError::CommandEnded(status),
             (Ok(Ending::BackendClosed), None) => RunError::CommandSilent,
             (Err(error), Some(status)) if error.is_backend_closed() || error.is_nobody() => {
@@ -253,6 +257,7 @@ impl Run<'_> {
             let since = Instant::now();
             let why = match self.serve(socket, process.as_deref_mut()) {
                 Ok(Ending::BackendClosed) => Some(String::new()),
+                Ok(Ending::StartedLate) => None,
                 Ok(ending) => return Ok(ending),
                 // A device process that is just ending hangs up, too; its service manager has another.
                 Err(error)
@@ -358,7 +363,14 @@ impl Run<'_> {
         let mut event_loop =
             EventLoop::new(&mut session, self.signals, process, readiness, news, advice);
         let ephemeral = self.options.ephemeral;
-        let ending = event_loop.run().map_err(RunError::from);
+        let mut ending = event_loop.run();
+        // One that is too slow every time is served as it is.
+        let late = matches!(ending, Ok(Ending::StartedLate));
+        if late && self.late {
+            ending = event_loop.run();
+        }
+        self.late = late;
+        let ending = ending.map_err(RunError::from);
         let ending = ending.and_then(|ending| match ending {
             Ending::Signal if ephemeral => {
                 // Served on until it is gone, so that its driver can end in good order.

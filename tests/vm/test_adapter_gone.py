@@ -11,7 +11,7 @@ import alsa_tools
 import programs
 import pytest
 import sounds
-from liar import SET_MEM_TABLE, Liar, number, reply
+from liar import SET_MEM_TABLE, SET_VRING_ENABLE, Liar, number, reply
 from programs import wait_until
 from sounds import Layout
 
@@ -161,3 +161,39 @@ def test_a_device_process_that_refuses_is_followed_by_one_that_does_not(music, r
     alsa_tools.play(music.pcm, sound, period=480, buffer=1920)
     result = recorder.compare(sound)
     assert result.exact, str(result)
+
+
+class Slow(Liar):
+    """Takes longer to start four queues than the kernel waits, the first time. The eventfds stay open."""
+
+    def __init__(self, path):
+        self.files = []
+        super().__init__(path, SET_VRING_ENABLE, self.enable)
+
+    def enable(self, _):
+        if self.told <= 4:
+            time.sleep(1.5)
+        return reply(SET_VRING_ENABLE, number(0))
+
+    def _take(self, request, files):
+        self.files += files
+
+    def close(self):
+        super().close()
+        for file in self.files:
+            os.close(file)
+
+
+def test_a_start_that_was_too_slow_for_the_kernel_is_made_again(make_card):
+    """Else it would be served, and nobody would know."""
+    music = make_card("music", "--host", "null")
+    music.device.kill()
+    music.device = None
+    wait_until(lambda: music.state() == "quiesced", "the loss of the device process")
+    restarts = music.counter("restarts")
+    device = Slow(music.socket)
+    wait_until(lambda: "too late for the kernel" in music.adapter.output(), "a late start", 20)
+    music.wait_ready()
+    assert device.told == 8 and music.counter("restarts") == restarts + 1
+    music.destroy()
+    device.close()

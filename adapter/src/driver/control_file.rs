@@ -252,7 +252,7 @@ impl Driver for ControlFile {
         }
     }
 
-    fn answer(&self, id: u64, result: Result<(), Errno>) -> Result<(), DriverError> {
+    fn answer(&self, id: u64, result: Result<(), Errno>) -> Result<bool, DriverError> {
         let status = result.err().map_or(0, |errno| -(errno as i32));
         match ioctl::answer(
             &self.file,
@@ -262,11 +262,12 @@ impl Driver for ControlFile {
                 reserved: 0,
             },
         ) {
+            Ok(()) => Ok(true),
             Err(Errno::ENOENT) => {
                 log::warn!("the kernel did not wait any longer for an answer");
-                Ok(())
+                Ok(false)
             }
-            other => other.map_err(|errno| or_gone(errno, DriverError::Answer)),
+            Err(errno) => Err(or_gone(errno, DriverError::Answer)),
         }
     }
 

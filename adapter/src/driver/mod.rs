@@ -75,12 +75,12 @@ pub trait Driver {
     /// [`DriverError::ReadRequest`], [`DriverError::BadRequest`].
     fn next_request(&self) -> Result<Option<Request>, DriverError>;
 
-    /// Answers a request: `Ok`, or the errno that the kernel is told. A request that the kernel
-    /// has given up meanwhile is not an error.
+    /// Answers a request: `Ok`, or the errno that the kernel is told. False: the kernel has given
+    /// the request up meanwhile, which is not an error.
     ///
     /// # Errors
     /// [`DriverError::Answer`], [`DriverError::Gone`].
-    fn answer(&self, id: u64, result: Result<(), Errno>) -> Result<(), DriverError>;
+    fn answer(&self, id: u64, result: Result<(), Errno>) -> Result<bool, DriverError>;
 
     /// Replaces bytes of the config space; `notify` tells the driver above.
     ///

@@ -81,6 +81,30 @@ fn requests_and_config_changes_are_served_as_they_come() {
     assert_eq!(ending.join().unwrap().unwrap(), Ending::BackendClosed);
 }
 
+#[test]
+fn a_start_that_the_kernel_did_not_wait_for_ends_it_unless_the_driver_has_stopped() {
+    let driver = FakeDriver::new(1);
+    driver.give_up(1);
+    driver.request(1, START);
+    let late = running_with(driver, None, News::default());
+    assert_eq!(late.ending.join().unwrap().unwrap(), Ending::StartedLate);
+    assert_eq!(late.driver.answer_to(1), Some(Ok(())));
+
+    let driver = FakeDriver::new(1);
+    driver.give_up(1);
+    driver.request(1, START);
+    driver.request(2, RequestKind::Stop);
+    driver.request(3, START);
+    let stopped = running_with(driver, None, News::default());
+    assert_eq!(stopped.driver.wait_for_answer(3), Ok(()));
+    assert!(!stopped.ending.is_finished());
+    stopped.device.close();
+    assert_eq!(
+        stopped.ending.join().unwrap().unwrap(),
+        Ending::BackendClosed
+    );
+}
+
 /// A log that nobody reads behind this line, until the other end of the channel is closed.
 struct BlockedLog(Mutex<Receiver<()>>);
 

@@ -68,6 +68,9 @@ pub enum RunError {
     /// The COMMAND closed its socket and runs on.
     #[error("the device process closed its connection, but goes on running; it has been ended")]
     CommandSilent,
+    /// The COMMAND serves, but the kernel does not know.
+    #[error("the device process took too long to start; it has been ended")]
+    StartedLate,
     /// The COMMAND was stopped by a signal.
     #[error("the device process was stopped by a signal; it has been killed")]
     CommandStopped,

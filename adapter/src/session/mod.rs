@@ -30,6 +30,8 @@ pub enum Handled {
         /// They had been in use before.
         resumed: bool,
     },
+    /// The queues are served, but the kernel has given that up meanwhile, or the driver.
+    StartedLate,
     /// The queues are not served any more.
     Stopped,
     /// The config space was written to, or that was refused.
@@ -109,8 +111,11 @@ impl<D: Driver> Session<D> {
             RequestKind::Stop => (self.stop().map(|()| Handled::Stopped), Ok(())),
             RequestKind::ConfigWrite { offset, data } => self.write_config(offset, &data),
         };
-        self.driver.answer(id, status)?;
-        result.map(Some)
+        let in_time = self.driver.answer(id, status)?;
+        Ok(Some(match result? {
+            Handled::Started { .. } if !in_time => Handled::StartedLate,
+            handled => handled,
+        }))
     }
 
     /// The device process has changed its config space: the kernel's copy follows.

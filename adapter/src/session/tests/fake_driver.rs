@@ -29,6 +29,7 @@ const BUFFER_ROOM: u64 = 256;
 struct Shared {
     requests: VecDeque<Request>,
     answers: BTreeMap<u64, Result<(), Errno>>,
+    given_up: Option<u64>,
     eventfds: BTreeMap<u32, (EventFd, EventFd)>,
     config: Vec<(u32, Vec<u8>, bool)>,
     running: bool,
@@ -88,6 +89,11 @@ impl FakeDriver {
     /// How often a request has been looked for.
     pub fn times_looked(&self) -> u64 {
         self.lock().looked
+    }
+
+    /// The kernel does not wait for the answer to this request.
+    pub fn give_up(&self, id: u64) {
+        self.lock().given_up = Some(id);
     }
 
     pub fn answer_to(&self, id: u64) -> Option<Result<(), Errno>> {
@@ -279,13 +285,10 @@ impl Driver for FakeDriver {
         }
     }
 
-    fn answer(&self, id: u64, result: Result<(), Errno>) -> Result<(), DriverError> {
-        assert_eq!(
-            self.lock().answers.insert(id, result),
-            None,
-            "answered twice"
-        );
-        Ok(())
+    fn answer(&self, id: u64, result: Result<(), Errno>) -> Result<bool, DriverError> {
+        let mut shared = self.lock();
+        assert_eq!(shared.answers.insert(id, result), None, "answered twice");
+        Ok(shared.given_up != Some(id))
     }
 
     fn set_config(&self, offset: u32, data: &[u8], notify: bool) -> Result<(), DriverError> {
