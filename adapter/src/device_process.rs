@@ -9,6 +9,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
@@ -31,8 +32,9 @@ pub const THIS_PROGRAM: &str = "/proc/self/exe";
 /// Name of the hidden subcommand: `device-process PARENT -- COMMAND…`.
 pub const SUBCOMMAND: &str = "device-process";
 
-/// How long a device process may take to end after SIGTERM.
-const END_TIME: Duration = Duration::from_secs(3);
+/// How long a device process may take to end after SIGTERM: a sound device saves first what it has been
+/// given, and its guard lets it take 9 s.
+const END_TIME: Duration = Duration::from_secs(10);
 /// In an argument: the number of the file descriptor.
 const FD_PLACE: &[u8] = b"{fd}";
 
@@ -169,7 +171,8 @@ impl DeviceProcess {
         }
     }
 
-    /// Ends it: SIGTERM, and SIGKILL if it does not end in time, or is stopped and hears nothing.
+    /// Ends it: SIGTERM, and SIGKILL if it does not end in time, or is stopped and hears nothing, or if
+    /// this process is told to end while it ends already.
     ///
     /// # Errors
     /// [`ProcessError::Watch`]
@@ -182,13 +185,22 @@ impl DeviceProcess {
         }
         // The child has not been waited for, so the number is still its own.
         kill(self.pid(), Signal::SIGTERM).map_err(|errno| ProcessError::Watch(errno.into()))?;
-        if let Some(status) = self.wait(signals, END_TIME)? {
-            return Ok(status);
+        let mut is_ending = signals.end_requested();
+        signals.end_requested_again();
+        let since = Instant::now();
+        loop {
+            let left = END_TIME.saturating_sub(since.elapsed());
+            signals.wait(left).map_err(ProcessError::Watch)?;
+            if let Some(status) = self.exit_status()? {
+                return Ok(status);
+            }
+            let insists = signals.end_requested_again() && mem::replace(&mut is_ending, true);
+            if insists || left.is_zero() {
+                break;
+            }
         }
-        log::warn!(
-            "the device process did not end within {} s: killing it",
-            END_TIME.as_secs()
-        );
+        let seconds = since.elapsed().as_secs();
+        log::warn!("the device process did not end within {seconds} s: killing it");
         self.kill()
     }
 }

@@ -18,6 +18,8 @@ use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 pub struct Signals {
     woken: UnixStream,
     end: Arc<AtomicBool>,
+    /// One that is to end us has come since this was last looked at.
+    news: Arc<AtomicBool>,
 }
 
 impl Signals {
@@ -29,18 +31,25 @@ impl Signals {
         let (woken, wake) = UnixStream::pair()?;
         woken.set_nonblocking(true)?;
         let end = Arc::new(AtomicBool::new(false));
+        let news = Arc::new(AtomicBool::new(false));
         for signal in [SIGTERM, SIGINT] {
-            // The flag first: whoever is woken must see it.
+            // The flags first: whoever is woken must see them.
             signal_hook::flag::register(signal, Arc::clone(&end))?;
+            signal_hook::flag::register(signal, Arc::clone(&news))?;
             signal_hook::low_level::pipe::register(signal, wake.try_clone()?)?;
         }
         signal_hook::low_level::pipe::register(SIGCHLD, wake)?;
-        Ok(Self { woken, end })
+        Ok(Self { woken, end, news })
     }
 
     /// Whether SIGTERM or SIGINT has come.
     pub fn end_requested(&self) -> bool {
         self.end.load(Ordering::SeqCst)
+    }
+
+    /// Whether SIGTERM or SIGINT has come, once more, since this was last asked.
+    pub fn end_requested_again(&self) -> bool {
+        self.news.swap(false, Ordering::SeqCst)
     }
 
     /// Forgets what woke us; the flag of [`Signals::end_requested`] stays.
