@@ -46,9 +46,9 @@ pub fn of_new_process(name: &DeviceName) -> Option<PathBuf> {
     folder.map(|folder| folder.join(file_name(name.as_str())))
 }
 
-/// Where the command socket of `name` is below `root`, if there is one: the system's first, then
-/// those of users, as far as this process may look there.
-pub fn find(root: &Path, name: &str) -> Option<PathBuf> {
+/// Where command sockets of `name` are below `root`: the system's first, then those of users, as far
+/// as this process may look there.
+pub fn all(root: &Path, name: &str) -> Vec<PathBuf> {
     let below = |path: &str| root.join(path.trim_start_matches('/'));
     let mut users: Vec<_> = fs::read_dir(below(USERS))
         .into_iter()
@@ -62,7 +62,8 @@ pub fn find(root: &Path, name: &str) -> Option<PathBuf> {
     let folders = [below(FOLDER)].into_iter().chain(own).chain(users);
     folders
         .map(|folder| folder.join(file_name(name)))
-        .find(|path| path.exists())
+        .filter(|path| path.exists())
+        .collect()
 }
 
 fn file_name(name: &str) -> String {
@@ -71,12 +72,14 @@ fn file_name(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
 
     #[test]
     fn the_systems_socket_comes_before_a_users() {
         let root = tempfile::tempdir().unwrap();
-        assert_eq!(find(root.path(), "music"), None);
+        assert!(all(root.path(), "music").is_empty());
         let make = |folder: &str| {
             let folder = root.path().join(folder);
             fs::create_dir_all(&folder).unwrap();
@@ -84,9 +87,9 @@ mod tests {
             folder.join("music.commands")
         };
         let of_user = make("run/user/1000/virtio-loopback");
-        assert_eq!(find(root.path(), "music"), Some(of_user));
+        assert_eq!(all(root.path(), "music"), slice::from_ref(&of_user));
         let of_system = make("run/virtio-loopback");
-        assert_eq!(find(root.path(), "music"), Some(of_system));
-        assert_eq!(find(root.path(), "phone"), None);
+        assert_eq!(all(root.path(), "music"), [of_system, of_user]);
+        assert!(all(root.path(), "phone").is_empty());
     }
 }

@@ -36,6 +36,11 @@ pub enum AskError {
     /// The socket is what a process that has ended left behind.
     #[error("nobody listens on its command socket")]
     Nobody,
+    /// The socket is for others.
+    #[error(
+        "this user may not ask it (root may; of systemd's units members of the group virtio-loopback, too)"
+    )]
+    NotAllowed,
     /// It is stopped, hangs, or has more to do than it can.
     #[error("no answer within {} ms", LIMIT.as_millis())]
     Silent,
@@ -67,7 +72,19 @@ pub struct DeviceAnswer {
 impl DeviceAnswer {
     /// Asks the device process of the device `name`, if it has a command socket below `root`.
     pub fn ask(root: &Path, name: &str) -> Option<Self> {
-        let socket = command_socket::find(root, name)?;
+        let mut nobody = None;
+        // One may be left over, and another one in use.
+        for socket in command_socket::all(root, name) {
+            let answer = Self::at(socket);
+            if !matches!(answer.answer, Err(AskError::Nobody | AskError::NotAllowed)) {
+                return Some(answer);
+            }
+            nobody = nobody.or(Some(answer));
+        }
+        nobody
+    }
+
+    fn at(socket: PathBuf) -> Self {
         let (process, answer) = match ask(&socket, Instant::now() + LIMIT) {
             Ok((process, value)) => (process, Ok(value)),
             Err(error) => (None, Err(error)),
@@ -77,11 +94,11 @@ impl DeviceAnswer {
         let own = own
             .and_then(Value::as_i64)
             .and_then(|id| id.try_into().ok());
-        Some(Self {
+        Self {
             socket,
             process: own.or(process),
             answer,
-        })
+        }
     }
 }
 
@@ -136,7 +153,8 @@ fn ask(path: &Path, due: Instant) -> Result<(Option<i32>, Value), AskError> {
 fn no_connection(error: io::Error) -> AskError {
     match error.kind() {
         io::ErrorKind::WouldBlock => AskError::Silent,
-        io::ErrorKind::ConnectionRefused => AskError::Nobody,
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => AskError::Nobody,
+        io::ErrorKind::PermissionDenied => AskError::NotAllowed,
         _ => error.into(),
     }
 }
@@ -220,6 +238,32 @@ mod tests {
         assert!(matches!(answer.answer, Err(AskError::Silent)));
         let json = serde_json::to_value(&answer).unwrap();
         assert_eq!(json["error"], "no answer within 1000 ms");
+    }
+
+    #[test]
+    fn a_socket_that_was_left_over_hides_none_that_is_in_use() {
+        let root = tempfile::tempdir().unwrap();
+        let socket = |folder: &str| {
+            let folder = root.path().join(folder);
+            fs::create_dir_all(&folder).unwrap();
+            UnixListener::bind(folder.join("music.commands")).unwrap()
+        };
+        drop(socket("run/virtio-loopback"));
+        let asked = || DeviceAnswer::ask(root.path(), "music").unwrap();
+        assert!(matches!(asked().answer, Err(AskError::Nobody)));
+        let listener = socket("run/user/1000/virtio-loopback");
+        let serve = says(b"{}\n".to_vec());
+        let serving = thread::spawn(move || serve(listener.accept().unwrap().0));
+        let answer = asked();
+        assert!(answer.answer.is_ok(), "{answer:?}");
+        assert!(answer.socket.starts_with(root.path().join("run/user/1000")));
+        serving.join().unwrap();
+    }
+
+    #[test]
+    fn who_may_not_ask_is_told_so() {
+        let error = no_connection(io::ErrorKind::PermissionDenied.into());
+        assert!(matches!(error, AskError::NotAllowed), "{error:?}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::cards::{Card, StartedBy};
 use super::finding::Finding;
 use super::limits;
 use super::wireplumber::WirePlumber;
+use crate::device_answer::AskError;
 
 /// All checks of a card.
 pub(super) fn checks(card: &Card, wireplumber: &WirePlumber) -> Vec<Finding> {
@@ -115,6 +116,7 @@ fn process(card: &Card) -> Finding {
     };
     match &answer.answer {
         Ok(_) => Finding::ok(CHECK, format!("{who} answers")),
+        Err(error @ AskError::NotAllowed) => Finding::not_applicable(CHECK, error.to_string()),
         Err(error) => {
             let error = crate::inspect::printable(&error.to_string());
             start(card, Finding::wrong(CHECK, format!("{who}: {error}")))

@@ -127,6 +127,10 @@ fn nobody_attached_and_nobody_there_are_told_apart() {
     let silent = one(&silent, "process");
     assert_eq!(silent.verdict, Verdict::Wrong);
     assert!(silent.text.contains("no answer within"), "{}", silent.text);
+    let secret = with(|card| card.answer = answering(Err(AskError::NotAllowed)));
+    let secret = one(&secret, "process");
+    assert_eq!(secret.verdict, Verdict::NotApplicable);
+    assert!(secret.mend.is_none() && secret.text.contains("group virtio-loopback"));
     let untold = with(|card| card.answer = None);
     assert_eq!(one(&untold, "process").verdict, Verdict::NotApplicable);
 }
