@@ -23,7 +23,7 @@ pub(super) struct Realtime {
     priority: u64,
     /// Bytes that it may lock in memory; all ones: without limit.
     memory: u64,
-    /// Real-time priority of one of its threads.
+    /// Real-time priority of its audio thread; where it has none, the highest of its threads.
     has_priority: Option<u32>,
     /// Some of its memory is locked.
     has_locked: bool,
@@ -46,19 +46,19 @@ impl Realtime {
             .unwrap_or_default();
         let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:"));
         realtime.has_locked = locked.is_some_and(|size| !size.trim().starts_with("0 "));
-        for thread in machine.names(&format!("{folder}/task")) {
-            let thread_folder = format!("{folder}/task/{thread}");
-            let stat = machine.text(&format!("{thread_folder}/stat"));
-            if let Some((policy, priority)) = stat.as_deref().and_then(scheduling)
-                && REALTIME_POLICIES.contains(&policy)
-            {
-                realtime.has_priority = realtime.has_priority.max(Some(priority));
-            }
-            let name = machine.text(&format!("{thread_folder}/comm"));
-            if name.as_deref() == Some(AUDIO_THREAD) {
-                realtime.audio_thread = thread.parse().ok();
-            }
+        let tasks = format!("{folder}/task");
+        let of_thread = |thread: &String, file| machine.text(&format!("{tasks}/{thread}/{file}"));
+        let mut threads = machine.names(&tasks);
+        let is_audio = |thread: &String| of_thread(thread, "comm").as_deref() == Some(AUDIO_THREAD);
+        if let Some(audio) = threads.iter().find(|thread| is_audio(thread)).cloned() {
+            realtime.audio_thread = audio.parse().ok();
+            threads = vec![audio];
         }
+        let priorities = threads.iter().filter_map(|thread| {
+            let (policy, priority) = scheduling(&of_thread(thread, "stat")?)?;
+            REALTIME_POLICIES.contains(&policy).then_some(priority)
+        });
+        realtime.has_priority = priorities.max();
         Some(realtime)
     }
 }
@@ -169,18 +169,27 @@ mod tests {
         faked.put("proc/77/task/77/stat", &stat("a) R 1 (b", 0, 0));
         faked.put("proc/77/task/79/stat", &stat("audio", 50, 1));
         faked.put("proc/77/task/79/comm", "audio\n");
-        let expected = Realtime {
+        let expected = Some(Realtime {
             priority: 95,
             memory: u64::MAX,
             has_priority: Some(50),
             has_locked: true,
             audio_thread: Some(79),
-        };
-        assert_eq!(Realtime::of(&faked.machine(), "77"), Some(expected));
+        });
+        assert_eq!(Realtime::of(&faked.machine(), "77"), expected);
+        // PipeWire's library has one of its own.
+        faked.put("proc/77/task/78/stat", &stat("data-loop", 88, 1));
+        assert_eq!(Realtime::of(&faked.machine(), "77"), expected);
         faked.put("proc/77/status", "VmLck:\t       0 kB\n");
         faked.put("proc/77/task/79/stat", "odd");
         let changed = Realtime::of(&faked.machine(), "77").unwrap();
         assert_eq!((changed.has_priority, changed.has_locked), (None, false));
+        faked.remove("proc/77/task/79");
+        let without = Realtime::of(&faked.machine(), "77").unwrap();
+        assert_eq!(
+            (without.has_priority, without.audio_thread),
+            (Some(88), None)
+        );
     }
 
     #[test]
