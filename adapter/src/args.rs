@@ -39,7 +39,7 @@ Examples:
     virtio-loopback destroy music
 
 Exit status:
-  0  done, or ended by SIGTERM or SIGINT
+  0  done, or ended by SIGTERM, SIGINT or SIGHUP
   1  failed; the reason is on standard error. doctor: something is wrong
   2  the command line is wrong
 
@@ -62,7 +62,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Connect a kernel device to its device process, and serve it until SIGTERM or SIGINT
+    /// Connect a kernel device to its device process, and serve it until SIGTERM, SIGINT or SIGHUP
     ///
     /// Creates the kernel device, or takes over the one of this name that nobody is attached to.
     /// The kernel device stays when this program ends: applications that have it open are not
@@ -156,8 +156,8 @@ pub struct RunArgs {
     /// Start the device process, with a connected socket: "{fd}" in its arguments becomes the
     /// number of the file descriptor; without any, --fd=N is appended. With --socket, it is to listen
     /// there instead. It is ended with this program, which gives it ten seconds, and kills it at a
-    /// second SIGTERM or SIGINT; and it is started again when it dies, or is stopped by a signal: at
-    /// once, but later and later where it dies again and again.
+    /// second signal to end; and it is started again when it dies, or is stopped by a signal: at once,
+    /// but later and later where it dies again and again.
     /// VHOST_USER_COMMAND_SOCKET in its environment says where it may take commands
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,

@@ -25,7 +25,7 @@ const DYING_PERIOD: Duration = Duration::from_millis(50);
 /// Why the event loop ended, if not by an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// SIGTERM or SIGINT.
+    /// A signal.
     Signal,
     /// The kernel device is gone.
     Destroyed,

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! SIGTERM, SIGINT and SIGCHLD as a file to poll.
+//! Signals as a file to poll: SIGCHLD, and those that are to end this program: SIGTERM, SIGINT, and SIGHUP
+//! unless that was ignored at the start, as nohup has it.
 
+use std::fs;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -11,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 /// The signals that the adapter acts on.
 #[derive(Debug)]
@@ -32,7 +34,8 @@ impl Signals {
         woken.set_nonblocking(true)?;
         let end = Arc::new(AtomicBool::new(false));
         let news = Arc::new(AtomicBool::new(false));
-        for signal in [SIGTERM, SIGINT] {
+        let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+        for signal in [SIGTERM, SIGINT].into_iter().chain(hangup) {
             // The flags first: whoever is woken must see them.
             signal_hook::flag::register(signal, Arc::clone(&end))?;
             signal_hook::flag::register(signal, Arc::clone(&news))?;
@@ -42,12 +45,12 @@ impl Signals {
         Ok(Self { woken, end, news })
     }
 
-    /// Whether SIGTERM or SIGINT has come.
+    /// Whether a signal has come that is to end this program.
     pub fn end_requested(&self) -> bool {
         self.end.load(Ordering::SeqCst)
     }
 
-    /// Whether SIGTERM or SIGINT has come, once more, since this was last asked.
+    /// Whether one has come, or one more, since this was last asked.
     pub fn end_requested_again(&self) -> bool {
         self.news.swap(false, Ordering::SeqCst)
     }
@@ -75,6 +78,14 @@ impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.woken.as_fd()
     }
+}
+
+/// Whether this program has been started with a signal ignored.
+fn is_ignored(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 << (signal - 1) != 0)
 }
 
 /// poll(), for ever or until `end`; an interrupted call is a wake-up without events.

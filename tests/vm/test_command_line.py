@@ -112,6 +112,23 @@ def test_an_ephemeral_device_goes_with_its_adapter(quiet_card):
     assert not (CLASS / "short").exists()
 
 
+def test_a_terminal_that_goes_takes_an_ephemeral_device_along():
+    command = [ADAPTER, "run", "--name", "short", "--ephemeral", "--", path_of("vhost-user-sound"), "--host", "null"]
+    adapter = Program(*command)
+    wait_for_card("short")
+    adapter.send(signal.SIGHUP)
+    assert adapter.wait() == 0, adapter.output()
+    assert not (CLASS / "short").exists()
+    # Of one that is to outlive its terminal.
+    adapter = Program("nohup", *command)
+    wait_for_card("short")
+    adapter.send(signal.SIGHUP)
+    time.sleep(1)
+    assert Card("short").state() == "live" and adapter.running(), adapter.output()
+    assert adapter.stop() == 0, adapter.output()
+    assert not (CLASS / "short").exists()
+
+
 def test_an_ephemeral_device_that_stays_open_is_waited_for_once():
     """5 s; systemd kills an adapter that takes 10 (TimeoutStopSec of its unit)."""
     adapter = Program(
