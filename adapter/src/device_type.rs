@@ -6,6 +6,7 @@
 //! long a queue may be and how the driver above uses its buffers is knowledge about the type.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use virtio_bindings::virtio_ids;
@@ -229,10 +230,16 @@ impl DeviceType {
         }
     }
 
-    /// What to do when no driver takes a device of this type.
-    pub fn driver_advice(&self) -> String {
+    /// What to do when no driver takes a device of this type, on a machine with these `drivers`
+    /// (see [`crate::driver::sysfs::DRIVERS`]).
+    pub fn driver_advice(&self, drivers: &Path) -> String {
         if self.driver.is_empty() {
             return "load or build the driver for this type".into();
+        }
+        // The kernel's names of modules, and so of drivers, have no hyphen.
+        if drivers.join(self.driver.replace('-', "_")).exists() {
+            let driver = self.driver;
+            return format!("{driver} has tried and given it up: the kernel log says why");
         }
         format!("modprobe {}, or build {}", self.driver, self.kernel_option)
     }
@@ -327,6 +334,20 @@ mod tests {
                 "{text}: {error}"
             );
         }
+    }
+
+    #[test]
+    fn a_driver_that_is_there_need_not_be_loaded() {
+        let drivers = tempfile::tempdir().unwrap();
+        let advice = |name: &str| {
+            let device = name.parse::<DeviceType>().unwrap();
+            device.driver_advice(drivers.path())
+        };
+        assert!(advice("rng").contains("modprobe virtio-rng"));
+        std::fs::create_dir(drivers.path().join("virtio_rng")).unwrap();
+        assert!(advice("rng").contains("virtio-rng has tried"));
+        assert!(advice("sound").contains("modprobe virtio_snd"));
+        assert!(advice("77").contains("for this type"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,8 @@ use log::Level;
 use nix::poll::{PollFd, PollFlags};
 
 use crate::device_process::{DeviceProcess, ProcessError};
+use crate::device_type::DeviceType;
+use crate::driver::sysfs::DRIVERS;
 use crate::driver::{Driver, DriverError, State};
 use crate::news::News;
 use crate::readiness::Readiness;
@@ -82,8 +85,8 @@ pub struct EventLoop<'a, D> {
     readiness: &'a mut Readiness,
     /// Told behind what there is to do.
     news: &'a mut News,
-    /// Told to the user when no driver takes the device.
-    driver_advice: String,
+    /// What the user is told of when no driver takes it.
+    device: DeviceType,
     driver_due: Option<Instant>,
     served: bool,
     /// The kernel did not wait for the last start. If that was the driver's doing, there is a request.
@@ -96,15 +99,15 @@ pub struct EventLoop<'a, D> {
 impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
     /// An event loop for `session`, and for the device process if it is our child.
     ///
-    /// `readiness` hears when it is served. `news` is told after the first requests, `driver_advice`
-    /// when no driver of this kernel takes the device within some seconds.
+    /// `readiness` hears when it is served. `news` is told after the first requests, and what drives a
+    /// `device` of this type when no driver of this kernel takes it within some seconds.
     pub fn new(
         session: &'a mut Session<D>,
         signals: &'a Signals,
         process: Option<&'a mut DeviceProcess>,
         readiness: &'a mut Readiness,
         news: &'a mut News,
-        driver_advice: String,
+        device: DeviceType,
     ) -> Self {
         let driver_due = Some(Instant::now() + DRIVER_TIME);
         Self {
@@ -113,7 +116,7 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
             process,
             readiness,
             news,
-            driver_advice,
+            device,
             driver_due,
             served: false,
             late: false,
@@ -242,6 +245,8 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
             }
             Some(Handled::Stopped) => {
                 self.late = false;
+                // It may have given the device up.
+                self.driver_due = Some(Instant::now() + DRIVER_TIME);
                 log::info!("stopped by the driver");
             }
             Some(Handled::ConfigWritten) | None => {}
@@ -275,7 +280,11 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
         self.driver_due = None;
         let device = self.session.driver().device()?;
         match (device.driver_bound, device.state) {
-            (false, State::Idle) => log::warn!("{}", self.driver_advice),
+            (false, State::Idle) => log::warn!(
+                "no driver in this kernel has taken virtio device {}: {}",
+                self.device,
+                self.device.driver_advice(Path::new(DRIVERS))
+            ),
             (true, State::Idle) => log::warn!(
                 "a driver has taken the device, but has not started it: the kernel log may say why"
             ),

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::thread;
 
 use crate::device_answer::DeviceAnswer;
-use crate::driver::sysfs::CLASS;
+use crate::driver::sysfs::{CLASS, DRIVERS};
 use crate::driver::{ControlFile, DeviceName, DriverError};
 
 pub use overview::{Look, overview};
@@ -28,7 +28,7 @@ pub fn list() -> Result<Vec<Report>, DriverError> {
     let devices = ControlFile::open()?.list()?;
     Ok(devices
         .into_iter()
-        .map(|device| Report::new(device, Path::new(CLASS)))
+        .map(|device| Report::new(device, Path::new(CLASS), Path::new(DRIVERS)))
         .collect())
 }
 

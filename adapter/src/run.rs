@@ -355,13 +355,15 @@ impl Run<'_> {
         let Some(mut session) = self.begin(socket)? else {
             return Ok(self.destroyed());
         };
-        let advice = format!(
-            "no driver in this kernel has taken virtio device {device}: {}",
-            device.driver_advice()
-        );
         let (readiness, news) = (&mut self.readiness, &mut self.news);
-        let mut event_loop =
-            EventLoop::new(&mut session, self.signals, process, readiness, news, advice);
+        let mut event_loop = EventLoop::new(
+            &mut session,
+            self.signals,
+            process,
+            readiness,
+            news,
+            *device,
+        );
         let ephemeral = self.options.ephemeral;
         let mut ending = event_loop.run();
         // One that is too slow every time is served as it is.

@@ -11,6 +11,7 @@ import alsa_tools
 import pytest
 import sounds
 from card import CLASS, Card
+from liar import Liar
 from programs import FOLDER, Program, path_of, run, wait_until
 from sounds import Layout
 
@@ -187,6 +188,21 @@ def test_a_device_without_a_driver_is_told():
     assert "no driver" in said
     adapter.send(signal.SIGTERM)
     assert adapter.wait() == 0, adapter.output()
+
+
+@pytest.mark.kernel_may_say(r"virtio_snd|virtio\d+")
+def test_a_card_that_its_driver_has_given_up_is_told():
+    """A device process that looks at no queue: virtio_snd asks in vain what streams there are."""
+    device = Liar(FOLDER / "odd.socket", None, None)
+    adapter = Program(ADAPTER, "run", "--name", "odd", "--ephemeral", "--socket", device.path)
+    says = "no driver in this kernel has taken virtio device 25 (sound): virtio_snd has tried and given it up"
+    wait_until(lambda: says in adapter.output(), "a word about it", 20)
+    assert "virtio_snd has tried and given it up" in run(ADAPTER, "status", "odd").stdout
+    findings = json.loads(run(ADAPTER, "doctor", "--json", check=False).stdout)
+    (state,) = [finding for finding in findings if (finding.get("card"), finding["check"]) == ("odd", "state")]
+    assert state["verdict"] == "wrong" and state["mend"] == "dmesg | grep -i virtio", state
+    assert adapter.stop() == 0, adapter.output()
+    device.close()
 
 
 def wait_for_card(name):

@@ -66,6 +66,10 @@ fn state(card: &Card) -> Finding {
             let text = "an application has it, but no process serves it";
             start(card, Finding::wrong(CHECK, text))
         }
+        Some("idle") if card.driver.is_none() && card.is_sound && card.driver_is_loaded => {
+            let text = "virtio_snd has tried and given it up: the kernel log says why";
+            Finding::wrong(CHECK, text).mended_by("dmesg | grep -i virtio")
+        }
         Some("idle") if card.driver.is_none() && card.is_sound => {
             let text = "no driver has taken it";
             Finding::wrong(CHECK, text).mended_by("modprobe virtio_snd")

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::limits::Realtime;
 use super::machine::Machine;
 use crate::device_answer::DeviceAnswer;
-use crate::driver::sysfs::{AlsaCard, CLASS, DeviceFolder};
+use crate::driver::sysfs::{AlsaCard, CLASS, DRIVERS, DeviceFolder};
 use crate::inspect::Stream;
 
 /// Card files of the system, and the same folder of a user's configuration.
@@ -41,6 +41,8 @@ pub(super) struct Card {
     pub(super) attached: bool,
     /// The driver that has taken it.
     pub(super) driver: Option<String>,
+    /// virtio_snd is there.
+    pub(super) driver_is_loaded: bool,
     /// What ALSA calls it.
     pub(super) alsa: Option<AlsaCard>,
     /// What its device process says.
@@ -90,6 +92,7 @@ impl Card {
             state: Some(attribute("state").unwrap_or_else(|| "unknown".into())),
             attached: attribute("attached").as_deref() == Some("1"),
             driver: folder.driver(),
+            driver_is_loaded: machine.exists(&format!("{DRIVERS}/virtio_snd")),
             taken_by: alsa
                 .as_ref()
                 .and_then(|card| taken_by(machine, card.number)),
@@ -161,7 +164,7 @@ mod tests {
         let [dice, music] = &cards[..] else {
             panic!("{cards:?}")
         };
-        assert!(!dice.is_sound && !dice.attached);
+        assert!(!dice.is_sound && !dice.attached && !dice.driver_is_loaded);
         assert_eq!(
             (dice.state.as_deref(), dice.driver.as_deref()),
             (Some("unknown"), None)
@@ -172,6 +175,13 @@ mod tests {
         assert_eq!(music.alsa.as_ref().map(|card| card.number), Some(2));
         assert_eq!(music.started_by, StartedBy::Hand);
         assert!(music.answer.is_none() && music.streams().is_empty() && music.role().is_none());
+    }
+
+    #[test]
+    fn a_driver_that_is_there_is_seen() {
+        let faked = faked();
+        faked.make("sys/bus/virtio/drivers/virtio_snd");
+        assert!(Card::all(&faked.machine())[0].driver_is_loaded);
     }
 
     #[test]

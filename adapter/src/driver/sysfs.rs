@@ -11,6 +11,9 @@ use serde::Serialize;
 /// The folder with one folder per loopback device.
 pub const CLASS: &str = "/sys/class/virtio-loopback";
 
+/// The folder with one folder per driver of virtio devices.
+pub const DRIVERS: &str = "/sys/bus/virtio/drivers";
+
 /// Files that are no counters although they hold a number.
 const NO_COUNTERS: &[&str] = &[
     "device_id",

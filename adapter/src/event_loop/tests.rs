@@ -47,9 +47,8 @@ fn running_with(driver: FakeDriver, limit: Option<Duration>, mut news: News) -> 
         let mut session = Session::new(kernel, backend, &offer, nothing_in_flight());
         let signals = Signals::register().unwrap();
         let mut ready = Readiness::new(&"echo".parse().unwrap(), &device);
-        let advice = String::new();
         let mut event_loop =
-            EventLoop::new(&mut session, &signals, None, &mut ready, &mut news, advice);
+            EventLoop::new(&mut session, &signals, None, &mut ready, &mut news, device);
         match limit {
             None => event_loop.run(),
             Some(limit) => event_loop.run_until_gone(Instant::now() + limit),
@@ -203,15 +202,9 @@ fn the_end_of_the_command_ends_it() {
     let mut process =
         DeviceProcess::start(Path::new("/bin/false"), &["ignored".into()], None).unwrap();
     let process = Some(&mut process);
-    let (mut news, advice) = (News::default(), String::new());
-    let mut event_loop = EventLoop::new(
-        &mut session,
-        &signals,
-        process,
-        &mut ready,
-        &mut news,
-        advice,
-    );
+    let mut news = News::default();
+    let mut event_loop =
+        EventLoop::new(&mut session, &signals, process, &mut ready, &mut news, rng);
     match event_loop.run().unwrap() {
         Ending::CommandEnded(status) => assert_eq!(status.code(), Some(1)),
         other => panic!("{other:?}"),

@@ -30,6 +30,9 @@ pub struct Report {
     pub driver: Option<String>,
     /// Its card, for a sound device.
     pub alsa_card: Option<AlsaCard>,
+    /// What to do where no driver is bound to it.
+    #[serde(skip)]
+    pub driver_advice: String,
     /// Name of the virtio device, if there is one now.
     pub virtio_device: Option<String>,
     /// Number of queues.
@@ -50,21 +53,23 @@ pub struct Report {
 }
 
 impl Report {
-    /// Completes what the control file tells by what is below `class` in sysfs.
-    pub(super) fn new(device: Device, class: &Path) -> Self {
+    /// Completes what the control file tells by what is below `class` and `drivers` in sysfs.
+    pub(super) fn new(device: Device, class: &Path, drivers: &Path) -> Self {
         let folder = DeviceFolder::new(class, &device.name);
+        let device_type = DeviceType::of_id(device.device_id);
         let driver = device
             .driver_bound
             .then(|| folder.driver().unwrap_or("yes".into()));
         Self {
             device_id: device.device_id,
-            device: DeviceType::of_id(device.device_id).name,
+            device: device_type.name,
             state: device.state,
             attached: device.attached,
             virtio_device: driver
                 .is_some()
                 .then(|| format!("virtio{}", device.virtio_index)),
             driver,
+            driver_advice: device_type.driver_advice(drivers),
             alsa_card: folder.alsa_card(),
             queues: device.queue_count,
             zero_copy: device.zero_copy,
@@ -110,7 +115,7 @@ pub(super) mod tests {
         std::fs::write(card.join("id"), "music\n").unwrap();
         std::fs::write(class.path().join("music/kicks"), "17\n").unwrap();
         std::fs::write(class.path().join("music/restarts"), "1\n").unwrap();
-        Report::new(device, class.path())
+        Report::new(device, class.path(), &class.path().join("drivers"))
     }
 
     /// The same with a device process that says this.

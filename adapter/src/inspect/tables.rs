@@ -6,7 +6,6 @@ use comfy_table::{ContentArrangement, Table, presets};
 
 use super::report::Report;
 use super::stream::{Stream, printable};
-use crate::device_type::DeviceType;
 use crate::driver::State;
 
 /// `list` for people.
@@ -147,10 +146,9 @@ fn attach(report: &Report) -> String {
 
 fn explain(report: &Report) -> String {
     match report.state {
-        State::Idle if report.driver.is_none() => format!(
-            "no driver has taken it ({})",
-            DeviceType::of_id(report.device_id).driver_advice()
-        ),
+        State::Idle if report.driver.is_none() => {
+            format!("no driver has taken it ({})", report.driver_advice)
+        }
         State::Idle => "the driver has not started it".into(),
         State::Starting => "waiting for the device process".into(),
         State::Live => "served".into(),

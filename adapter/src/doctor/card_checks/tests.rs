@@ -84,6 +84,13 @@ fn each_state_has_its_verdict() {
     let fuser = "fuser -v /dev/snd/*C2 /dev/snd/*C2D*";
     assert_eq!(state("dying", true).mend.as_deref(), Some(fuser));
     assert_eq!(state("new", true).verdict, Verdict::Wrong);
+    let findings = with(|card| {
+        card.state = Some("idle".into());
+        card.driver = None;
+        card.driver_is_loaded = true;
+    });
+    let given_up = one(&findings, "state");
+    assert_eq!(given_up.mend.as_deref(), Some("dmesg | grep -i virtio"));
     let findings = with(|card| card.alsa = None);
     assert!(one(&findings, "state").text.contains("no sound card"));
 }
