@@ -8,6 +8,7 @@ mod report;
 mod stream;
 mod tables;
 
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::thread;
 
@@ -48,13 +49,19 @@ pub fn status(name: Option<&DeviceName>) -> Result<Vec<Report>, DriverError> {
     Ok(reports)
 }
 
-/// Asks all device processes at the same time: one that hangs keeps nobody waiting for others.
+/// Asks all device processes at the same time: one that hangs keeps nobody waiting for others, unless
+/// there is no thread to be had.
 fn ask_all(reports: &mut [Report]) {
-    thread::scope(|scope| {
-        for report in reports {
-            scope.spawn(|| {
-                report.device_process = DeviceAnswer::ask(Path::new("/"), &report.name);
-            });
-        }
-    });
+    let ask = |name: &str| DeviceAnswer::ask(Path::new("/"), name);
+    let start = |report: &Report| {
+        let name = report.name.clone();
+        thread::Builder::new().spawn(move || ask(&name))
+    };
+    let threads: Vec<_> = reports.iter().map(start).collect();
+    for (report, thread) in reports.iter_mut().zip(threads) {
+        report.device_process = match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            Err(_) => ask(&report.name),
+        };
+    }
 }

@@ -2,6 +2,7 @@
 """A full disk, no descriptors, memory or processes left: what runs goes on, and the log says what is wrong."""
 
 import glob
+import json
 import os
 import pathlib
 import re
@@ -296,6 +297,19 @@ def test_the_process_of_a_guard_gets_no_threads(make_card, tasks, sound, threads
     card.start_device()
     wait_until(card.ready, "the card to be served again")
     alsa_tools.play(card.pcm, sound, period=PERIOD, buffer=BUFFER)
+
+
+def test_status_gets_no_threads(make_card, tasks):
+    """It asks one device process behind the other."""
+    folder = pathlib.Path("/run/virtio-loopback")
+    folder.mkdir(exist_ok=True)
+    for name in ("music", "phone"):
+        make_card(name, "--host", "null", "--command-socket", folder / f"{name}.commands")
+    tasks.limit(1)
+    command = f"echo $$ >{tasks.folder}/cgroup.procs; exec {programs.path_of('virtio-loopback')} status --json"
+    cards = json.loads(programs.run("sh", "-c", command).stdout)
+    assert tasks.refused() == 2
+    assert all("answer" in card["device_process"] for card in cards), cards
 
 
 @pytest.mark.parametrize("name", ["nofile", "as"])
