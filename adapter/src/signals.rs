@@ -34,8 +34,7 @@ impl Signals {
         woken.set_nonblocking(true)?;
         let end = Arc::new(AtomicBool::new(false));
         let news = Arc::new(AtomicBool::new(false));
-        let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
-        for signal in [SIGTERM, SIGINT].into_iter().chain(hangup) {
+        for signal in ends() {
             // The flags first: whoever is woken must see them.
             signal_hook::flag::register(signal, Arc::clone(&end))?;
             signal_hook::flag::register(signal, Arc::clone(&news))?;
@@ -78,6 +77,23 @@ impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.woken.as_fd()
     }
+}
+
+/// Ends this program in good order at a signal that is to end it, whatever it waits for then.
+///
+/// # Errors
+/// Of sigaction().
+pub fn end_at_once() -> io::Result<()> {
+    let always = Arc::new(AtomicBool::new(true));
+    for signal in ends() {
+        signal_hook::flag::register_conditional_shutdown(signal, 0, Arc::clone(&always))?;
+    }
+    Ok(())
+}
+
+fn ends() -> impl Iterator<Item = i32> {
+    let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+    [SIGTERM, SIGINT].into_iter().chain(hangup)
 }
 
 /// Whether this program has been started with a signal ignored.

@@ -7,18 +7,19 @@ mod screen;
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::driver::{DeviceName, DriverError};
 use crate::inspect::{self, Look, Report, overview};
-use crate::signals::Signals;
+use crate::signals::{Signals, end_at_once};
 use frame::frame;
 use screen::{Screen, Wish};
 
 /// Watching cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
-    /// sigaction() or poll()
+    /// sigaction()
     #[error("cannot wait for signals")]
     Signals(#[source] io::Error),
     /// The devices cannot be looked at.
@@ -57,12 +58,12 @@ fn is_dumb() -> bool {
 /// # Errors
 /// Any [`WatchError`]. On a terminal, devices that cannot be looked at are waited for.
 pub fn watch(name: Option<&DeviceName>, period: Duration, json: bool) -> Result<(), WatchError> {
-    let signals = Signals::register().map_err(WatchError::Signals)?;
     // What is wrong from the start is told in the usual way.
     let reports = inspect::status(name)?;
     if json || !io::stdout().is_terminal() || is_dumb() {
-        print_lines(name, period, &signals, |reports| text_of(reports, json))
+        print_lines(name, period, |reports| text_of(reports, json))
     } else {
+        let signals = Signals::register().map_err(WatchError::Signals)?;
         live(name, period, &signals, Ok(reports))
     }
 }
@@ -92,10 +93,11 @@ fn text_of(reports: &[Report], json: bool) -> Result<String, WatchError> {
 fn print_lines(
     name: Option<&DeviceName>,
     period: Duration,
-    signals: &Signals,
     text: impl Fn(&[Report]) -> Result<String, WatchError>,
 ) -> Result<(), WatchError> {
-    while !signals.end_requested() {
+    // Whoever reads may have stopped, and a write wait for that.
+    end_at_once().map_err(WatchError::Signals)?;
+    loop {
         let text = text(&inspect::status(name)?)?;
         let mut output = io::stdout().lock();
         let written = output.write_all(text.as_bytes());
@@ -104,9 +106,8 @@ fn print_lines(
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
             written => written.map_err(WatchError::Output)?,
         }
-        signals.wait(period).map_err(WatchError::Signals)?;
+        thread::sleep(period);
     }
-    Ok(())
 }
 
 fn live(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 """virtio-loopback status: all cards at once, in detail, and live on a terminal."""
 
+import fcntl
 import json
 import os
 import pathlib
@@ -211,6 +212,18 @@ def test_who_has_seen_enough_ends_a_watch(make_told):
         os.close(theirs)
         assert json.loads(lines.readline())[0]["name"] == "music"
     assert watch.wait() == 0, watch.output()
+
+
+def test_a_watch_that_nobody_reads_ends_when_it_is_told(make_told):
+    make_told("music")
+    ours, theirs = os.pipe()
+    fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 4096)
+    with os.fdopen(ours), os.fdopen(theirs):
+        watch = Program(ADAPTER, "status", "--watch=0.1", "--json", stdout=theirs)
+        call = pathlib.Path(f"/proc/{watch.pid}/wchan")
+        wait_until(lambda: "pipe" in call.read_text(), "a write that waits")
+        watch.send(signal.SIGTERM)
+        assert watch.wait() == 0, watch.output()
 
 
 def test_run_tells_its_command_where_to_take_commands():
