@@ -35,6 +35,7 @@ QUICKENED = ["--vm=--quicken", "--vm=15", "--vm=--memory", "--vm=4G"]  # for a k
 RACES = ["isolation*", "removed_in_use", "rights", "status", "jacks", "mixer", "many_overloaded"]
 FUZZER = "build the fuzzer of the control file"
 JUDGES = "get the kernel's own tests of sound cards"
+UNIT_TESTS = "build unit tests for a virtual machine"
 STRANGER = "get a device of rust-vmm"
 SOUND_SERVERS = "get PipeWire and WirePlumber, two versions"
 
@@ -136,6 +137,8 @@ def build_steps():
     build = [CARGO, "build", "--release", "--locked"]
     example = [*build, "--package", "virtio-loopback", "--example", "vhost-user-rng"]
     yield Step("build the programs", [[*build, "--workspace"], example], alone="cargo release", kinds=every)
+    yield Step(UNIT_TESTS, [[str(HARNESS / "build-unit-tests"), str(PROGRAMS / "examples" / "unit-tests")]],
+               needs=["build the programs"], alone="cargo", kinds=every)
     yield Step(f"build the driver for {MAIN_KERNEL}", modules(MAIN_KERNEL), kinds=("all",))
     yield Step(FUZZER, [[str(HARNESS / "build-fuzzer")]], kinds=every)
     yield Step(JUDGES, [[str(HARNESS / "kernels"), "selftests", "6.12"]], kinds=every)
@@ -150,7 +153,7 @@ def virtual_machine_step(kernel, selection, kinds, *needs, seconds=VM_SECONDS, o
         [[str(HARNESS / "vm-tests"), "--kernel", kernel, "--module", str(BUILD / kernel / "virtio_loopback.ko"),
           "--binaries", str(PROGRAMS), "--report", str(BUILD / f"vm-{kernel}"), "--time-limit", str(seconds),
           *options, "--", "-v", *selection]],
-        needs=["build the programs", FUZZER, driver, *needs], live="vm", kinds=kinds, alone="vm",
+        needs=["build the programs", UNIT_TESTS, FUZZER, driver, *needs], live="vm", kinds=kinds, alone="vm",
         closing=PYTEST_CLOSING,
     )
 
