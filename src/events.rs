@@ -161,6 +161,8 @@ impl Events {
 
     /// Has the driver told, as soon as it can be. What is no news any more by then is not told.
     pub fn tell(&mut self, notice: Notice) {
+        #[cfg(fuzzing)]
+        crate::fuzz::record::notice(&notice);
         let subject = match notice {
             Notice::Jack { id, plugged } => self.jacks.get_mut(id).and_then(|jack| {
                 jack.plugged = plugged;

@@ -10,6 +10,8 @@
 //! | 7 | u8 jack state | something is plugged or pulled |
 //! | 8 | u8 queue, u16 index | sets the index of the available ring |
 //! | 9 to 12 | parts | as 1 to 4, in a table of its own |
+//! | 13 | u8 stream | sound of it is lost |
+//! | 14 | u8 control element, u16 mask | this of it has changed |
 //!
 //! Parts: u8 count, and for each u8 (1: writable), u16 length and, where it is readable, u8 length and
 //! so many bytes.
@@ -30,7 +32,7 @@ use crate::memory::Memory;
 use crate::report;
 use crate::ring::Setup;
 use crate::run::hosts;
-use crate::wire::{QUEUE_CONTROL, QUEUE_RX, QUEUE_TX, QUEUES};
+use crate::wire::{PCM_EVT_XRUNS, QUEUE_CONTROL, QUEUE_EVENT, QUEUE_RX, QUEUE_TX, QUEUES};
 
 const SIZE: u16 = 64;
 const MEMORY: u64 = 1 << 18;
@@ -38,6 +40,9 @@ const MEMORY: u64 = 1 << 18;
 const BUFFERS: u64 = 0x8000;
 /// More moves are more of the same.
 const MOVES: usize = 256;
+/// A room for one event, as parts of a message, and how many a driver has at first.
+const ROOM: [u8; 4] = [1, 1, 8, 0];
+const ROOMS: u16 = 16;
 
 const READABLE: u16 = 0;
 const NEXT: u16 = 1;
@@ -56,26 +61,30 @@ struct Driver {
 
 /// Requests and their answers.
 pub fn control(input: &[u8]) {
-    run(input, false);
+    run(input, |_| {});
 }
 
 /// Sound in both directions.
 pub fn transfer(input: &[u8]) {
-    run(input, true);
+    run(input, |driver| driver.play(0));
 }
 
-/// What the device tells by itself, for a driver that is far enough to hear it.
+/// What the device tells by itself: to a driver that is far enough to hear it, wants to hear of lost sound, and
+/// has room for some of it.
 pub fn events(input: &[u8]) {
-    run(input, true);
+    run(input, |driver| {
+        driver.play(PCM_EVT_XRUNS as u8);
+        for _ in 0..ROOMS {
+            driver.message(QUEUE_EVENT, &mut Input(&ROOM), false);
+        }
+    });
 }
 
-fn run(input: &[u8], playing: bool) {
+fn run(input: &[u8], set_up: impl FnOnce(&mut Driver)) {
     let Some(mut driver) = Driver::new() else {
         return;
     };
-    if playing {
-        driver.play();
-    }
+    set_up(&mut driver);
     let mut input = Input(input);
     for _ in 0..MOVES {
         if input.is_empty() {
@@ -158,6 +167,14 @@ impl Driver {
             8 => {
                 let queue = usize::from(input.byte()) % QUEUES;
                 self.set_index(queue, input.short());
+            }
+            13 => {
+                let stream = input.byte().into();
+                self.card.tell(Notice::Xrun { stream });
+            }
+            14 => {
+                let (id, mask) = (input.byte().into(), input.short());
+                self.card.tell(Notice::Control { id, mask });
             }
             _ => self.now += Nanos::from(input.short()) * 10_000,
         }
@@ -255,11 +272,11 @@ impl Driver {
         read.is_ok() && u32::from_le_bytes(status) == 0x8000
     }
 
-    /// Both streams run, with a period of 1 ms: S16, 48 kHz, two channels.
-    fn play(&mut self) {
+    /// Both streams run, with a period of 1 ms: S16, 48 kHz, two channels, and these features.
+    fn play(&mut self, features: u8) {
         for stream in [0u8, 1] {
             let mut set = vec![
-                1, 1, 0, 0, stream, 0, 0, 0, 0, 3, 0, 0, 192, 0, 0, 0, 0, 0, 0, 0,
+                1, 1, 0, 0, stream, 0, 0, 0, 0, 3, 0, 0, 192, 0, 0, 0, features, 0, 0, 0,
             ];
             set.extend([2, 5, 7, 0]);
             assert!(self.request(&set), "the parameters are refused");
@@ -276,7 +293,9 @@ impl Driver {
         self.buffer = BUFFERS;
         self.next = 0;
         self.start();
-        self.play();
+        self.play(0);
+        self.message(QUEUE_EVENT, &mut Input(&ROOM), false);
+        self.card.tell(Notice::Xrun { stream: 0 });
         let data = [3, 0, 4, 0, 4, 0, 0, 0, 0, 0, 192, 0, 0, 1, 8, 0];
         self.message(QUEUE_TX, &mut Input(&data), false);
         let room = [3, 0, 4, 0, 4, 1, 0, 0, 0, 1, 192, 0, 1, 8, 0];
@@ -284,7 +303,7 @@ impl Driver {
         self.card.serve(self.now);
         self.now += 5_000_000;
         self.card.serve(self.now);
-        for queue in [QUEUE_TX, QUEUE_RX] {
+        for queue in [QUEUE_EVENT, QUEUE_TX, QUEUE_RX] {
             let [.., used] = place(queue);
             let mut index = [0; 2];
             let read = self

@@ -10,6 +10,8 @@ use std::time::Instant;
 use virtio_queue::DescriptorChain;
 use vm_memory::{Bytes, GuestMemoryMmap};
 
+use crate::events::Notice;
+
 struct Session {
     file: File,
     before: Instant,
@@ -17,8 +19,8 @@ struct Session {
 
 static SESSION: OnceLock<Option<Mutex<Session>>> = OnceLock::new();
 
-/// Writes a message down, if the environment says where to.
-pub fn message(queue: usize, chain: &DescriptorChain<&GuestMemoryMmap>) {
+/// Writes down, if the environment says where to, that time has passed, and what was done then.
+fn write(moves: &[u8]) {
     let session = SESSION.get_or_init(|| {
         let path = std::env::var_os("SESSION_RECORD")?;
         let file = File::create(path).ok()?;
@@ -30,10 +32,14 @@ pub fn message(queue: usize, chain: &DescriptorChain<&GuestMemoryMmap>) {
     };
     let passed = (session.before.elapsed().as_micros() / 10).min(u16::MAX.into()) as u16;
     session.before = Instant::now();
-    let mut moves = vec![0];
-    moves.extend(passed.to_le_bytes());
+    let [low, high] = passed.to_le_bytes();
+    let _ = session.file.write_all(&[&[0, low, high], moves].concat());
+}
+
+/// A message of the driver.
+pub fn message(queue: usize, chain: &DescriptorChain<&GuestMemoryMmap>) {
     let parts: Vec<_> = chain.clone().take(15).collect();
-    moves.extend([queue as u8 + 1, parts.len() as u8]);
+    let mut moves = vec![queue as u8 + 1, parts.len() as u8];
     for part in parts {
         moves.push(part.is_write_only().into());
         moves.extend((part.len().min(u16::MAX.into()) as u16).to_le_bytes());
@@ -44,5 +50,18 @@ pub fn message(queue: usize, chain: &DescriptorChain<&GuestMemoryMmap>) {
             moves.extend(bytes);
         }
     }
-    let _ = session.file.write_all(&moves);
+    write(&moves);
+}
+
+/// What the driver is to be told.
+pub fn notice(notice: &Notice) {
+    let moves = match *notice {
+        Notice::Jack { plugged, .. } => vec![7, plugged.into()],
+        Notice::Xrun { stream } => vec![13, stream as u8],
+        Notice::Control { id, mask } => {
+            let [low, high] = mask.to_le_bytes();
+            vec![14, id as u8, low, high]
+        }
+    };
+    write(&moves);
 }
