@@ -18,6 +18,9 @@ class Neighbour:
         # may be this card's by then.
         self._card = make_card(name, "--host", "alsa", "--playback-device", self._real.device, "--controls", "none")
 
+    def device_pid(self):
+        return self._card.device.pid
+
     def play(self, meanwhile=lambda: None, frames=14400):
         """Plays; `meanwhile` is called while it does. Every sample has to arrive."""
         sound = sounds.noise(Layout(), frames, seed=11)

@@ -177,8 +177,16 @@ def attack(make_card, card, reach_of, device_pid, before, now):
     canary.close()
     if now:
         card.destroy()
+
+    def scribble_on_the_successor():
+        assert reach.write(scribble)[1] == 0
+        assert reach.by_offset(scribble) == []
+        assert all(scribble.startswith(page) for page in reach.read()), "the successor can be read"
+
     # One of the same name, made anew.
-    Neighbour(make_card, "music", RealCard("real0", 5)).play()
+    successor = Neighbour(make_card, "music", RealCard("real0", 5))
+    successor.play(meanwhile=scribble_on_the_successor)
+    assert scribble not in reach_of(successor.device_pid()).read(), "the successor was written"
 
 
 def test_a_page_that_the_process_has_pinned_is_nobody_elses(make_card, reach_of):
