@@ -53,6 +53,8 @@ const PIPEWIRE_VARIABLES: [&str; 5] = [
     "SPA_PLUGIN_DIR",
     "SPA_DATA_DIR",
 ];
+/// Which CPUs there are, and which of them are online.
+const CPUS: &str = "/sys/devices/system/cpu";
 /// Why nothing can be taken from a process that has a pipeline.
 pub const ANYTHING: &str = "a GStreamer pipeline does whatever its elements do";
 /// Where real cards come and go.
@@ -93,6 +95,10 @@ impl Needs {
         let followed = jacks.filter_map(|jack| jack.follow.as_ref());
         if mirrors.chain(followed).next().is_some() {
             needs.add_real_cards();
+        }
+        if description.process.cpus.is_some() {
+            // A process that takes the place of another one looks there again.
+            needs.read.push(PathBuf::from(CPUS));
         }
         needs
     }
