@@ -226,15 +226,20 @@ impl Drop for Device {
 
 /// CLOCK_MONOTONIC.
 fn now() -> Nanos {
-    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap_or(TimeSpec::new(0, 0));
+    read(ClockId::CLOCK_MONOTONIC)
+}
+
+fn read(clock: ClockId) -> Nanos {
+    let time = clock_gettime(clock).unwrap_or(TimeSpec::new(0, 0));
     let (seconds, nanos) = (time.tv_sec().unsigned_abs(), time.tv_nsec().unsigned_abs());
     seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 
 fn run(mut card: Card, orders: &mut Consumer<Order>, wake: &EventFd) {
     let (mut stint, mut before, mut up) = (Stint::default(), 0, now());
+    let used = || read(ClockId::CLOCK_THREAD_CPUTIME_ID);
     loop {
-        if let Some(rest) = stint.rest(before, up) {
+        if let Some(rest) = stint.rest(before, up, used) {
             std::thread::sleep(Duration::from_nanos(rest));
         }
         let start = now();

@@ -105,6 +105,8 @@ pub struct Stint {
     up: Nanos,
     /// Its work that it has not slept off yet.
     work: Nanos,
+    /// The processor time that it had had when it rested last.
+    used: Nanos,
 }
 
 impl Stint {
@@ -112,14 +114,19 @@ impl Stint {
     const LONGEST: Nanos = 4_000_000;
     /// How much work a sleep makes up for: one part in five belongs to the others.
     const WORK_FOR_SLEEP: Nanos = 4;
-    /// No rest is longer: work may have been a wait, for a disk or for the processor.
-    const LONGEST_REST: Nanos = 4_000_000;
+    /// No rest is longer.
+    const LONGEST_REST: Nanos = 20_000_000;
     /// A shorter sleep is none.
     const SLEEP: Nanos = 20_000;
 
     /// The thread lay down at `before` and is up again `now`. Returns how long it is to rest, if at all, after
-    /// which it has not worked yet.
-    pub fn rest(&mut self, before: Nanos, now: Nanos) -> Option<Nanos> {
+    /// which it has not worked yet. `used` tells how much processor time it has had in its life.
+    pub fn rest(
+        &mut self,
+        before: Nanos,
+        now: Nanos,
+        used: impl FnOnce() -> Nanos,
+    ) -> Option<Nanos> {
         let slept = now.saturating_sub(before);
         if slept >= Self::SLEEP {
             self.work = self.work.saturating_add(before.saturating_sub(self.up));
@@ -132,7 +139,10 @@ impl Stint {
         if self.work < Self::LONGEST {
             return None;
         }
-        let rest = (self.work / Self::WORK_FOR_SLEEP).min(Self::LONGEST_REST);
+        // The rest of it was a wait, for a disk or for the processor.
+        let before_last = std::mem::replace(&mut self.used, used());
+        let work = self.work.min(self.used.saturating_sub(before_last));
+        let rest = (work / Self::WORK_FOR_SLEEP).min(Self::LONGEST_REST);
         self.work = 0;
         self.up = now.saturating_add(rest);
         Some(rest)
@@ -146,11 +156,13 @@ mod tests {
     /// How often a thread is sent to rest in a thousand times of work and sleep.
     fn rests(work: Nanos, sleep: Nanos) -> usize {
         let (mut stint, mut now) = (Stint::default(), 1_000_000_000);
-        stint.rest(0, now);
+        let mut used = 0;
+        stint.rest(0, now, || used);
         let mut is_sent = || {
             let before = now + work;
             now = before + sleep;
-            let rest = stint.rest(before, now);
+            used += work;
+            let rest = stint.rest(before, now, || used);
             now += rest.unwrap_or(0);
             rest.is_some()
         };
@@ -173,24 +185,36 @@ mod tests {
 
     #[test]
     fn who_has_much_to_do_at_a_time_rests_longer_but_not_for_ever() {
-        for (work, rest) in [(12_000_000, 3_000_000), (800_000_000, 4_000_000)] {
+        for (work, rest) in [
+            (12_000_000, 3_000_000),
+            (60_000_000, 15_000_000),
+            (800_000_000, 20_000_000),
+        ] {
             let (mut stint, up) = (Stint::default(), 1_000_000_000);
-            stint.rest(0, up);
-            assert_eq!(stint.rest(up + work, up + work), Some(rest));
+            stint.rest(0, up, || 0);
+            assert_eq!(stint.rest(up + work, up + work, || work), Some(rest));
         }
+    }
+
+    #[test]
+    fn who_has_waited_for_the_processor_rests_from_its_work_alone() {
+        let (mut stint, up) = (Stint::default(), 1_000_000_000);
+        stint.rest(0, up, || 0);
+        let later = up + 100_000_000;
+        assert_eq!(stint.rest(later, later, || 400_000), Some(100_000));
     }
 
     #[test]
     fn a_thread_that_is_kept_awake_rests_a_fifth_of_the_time() {
         let (mut stint, mut now) = (Stint::default(), 1_000_000_000);
         let (mut worked, mut rested) = (0, 0);
-        stint.rest(0, now);
+        stint.rest(0, now, || 0);
         for _ in 0..100_000 {
             // Work, and a sleep that a kick ends at once.
             let before = now + 10_000;
             now = before + 1000;
             worked += 11_000;
-            if let Some(rest) = stint.rest(before, now) {
+            if let Some(rest) = stint.rest(before, now, || worked) {
                 rested += rest;
                 now += rest;
             }
