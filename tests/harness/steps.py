@@ -153,7 +153,7 @@ def virtual_machine_step(kernel, selection, kinds, *needs, seconds=VM_SECONDS, o
         [[str(HARNESS / "vm-tests"), "--kernel", kernel, "--module", str(BUILD / kernel / "virtio_loopback.ko"),
           "--binaries", str(PROGRAMS), "--report", str(BUILD / f"vm-{kernel}"), "--time-limit", str(seconds),
           *options, "--", "-v", *selection]],
-        needs=["build the programs", UNIT_TESTS, FUZZER, driver, *needs], live="vm", kinds=kinds, alone="vm",
+        needs=["build the programs", FUZZER, driver, *needs], live="vm", kinds=kinds, alone="vm",
         closing=PYTEST_CLOSING,
     )
 
@@ -233,7 +233,7 @@ def kernel_test_steps():
                    needs=[f"fetch kernel {kernel}"], kinds=("kernels",))
         if kernel.endswith("-rt"):
             # All tests: where interrupts are threads and spin locks sleep, much is otherwise.
-            yield virtual_machine_step(kernel, [], ("kernels",), JUDGES, STRANGER, SOUND_SERVERS)
+            yield virtual_machine_step(kernel, [], ("kernels",), JUDGES, UNIT_TESTS, STRANGER, SOUND_SERVERS)
             yield two_cpus_step(kernel, ("kernels",))
         else:
             yield virtual_machine_step(kernel, ["-m", "core"], ("kernels",))
@@ -247,8 +247,8 @@ def debug_kernel_steps():
         built = f"build kernel {kernel}"
         yield Step(built, [[str(HARNESS / "build-kernel"), kernel]], kinds=debug, alone="build kernel")
         yield Step(f"build the driver for {kernel}", modules(kernel), needs=[built], kinds=debug)
-        yield virtual_machine_step(kernel, [], debug, JUDGES, STRANGER, SOUND_SERVERS, seconds=DEBUG_VM_SECONDS,
-                                   options=QUICKENED)
+        yield virtual_machine_step(kernel, [], debug, JUDGES, UNIT_TESTS, STRANGER, SOUND_SERVERS,
+                                   seconds=DEBUG_VM_SECONDS, options=QUICKENED)
         more = RACES if kernel == "6.12-kcsan" else []
         yield two_cpus_step(kernel, debug, seconds=DEBUG_VM_SECONDS, options=QUICKENED, more=more)
         fuzz = [str(HARNESS / "fuzz"), kernel, str(FUZZ_SECONDS)]
@@ -340,7 +340,7 @@ def rust_steps():
 def plan(what, only):
     """The steps for `what` whose names contain `only`, with the steps those need."""
     chosen = list(build_steps())
-    chosen.append(virtual_machine_step(MAIN_KERNEL, [], ("all",), JUDGES, STRANGER, SOUND_SERVERS))
+    chosen.append(virtual_machine_step(MAIN_KERNEL, [], ("all",), JUDGES, UNIT_TESTS, STRANGER, SOUND_SERVERS))
     chosen.append(overload_step())
     chosen += [fuzz_step(), qemu_step()]
     chosen += service_steps()
