@@ -76,14 +76,15 @@ def alarm(number, frame):
 
 @pytest.fixture(autouse=True)
 def watch(machine, request):
-    """What every test has to keep to; see the top of this file."""
+    """What every test has to keep to, see the top of this file; and the kernel's log, for one in which more is said
+    than the kernel keeps."""
     log = KernelLog()
     load_module()
     marker = request.node.get_closest_marker("time_limit")
     signal.signal(signal.SIGALRM, alarm)
     signal.alarm(marker.args[0] if marker else TIME_LIMIT)
     before = devices()
-    yield
+    yield log
     signal.alarm(0)
     panics = programs.Program.panics()
     programs.Program.kill_all()

@@ -20,11 +20,13 @@ from graph_tools import GraphPlayer, GraphRecorder
 from programs import pids_of, wait_until
 from real_card import RealCard
 from sounds import Layout
-from survivors import RespawnedCard, ServedCard, SupervisedCard
+from survivors import RespawnedCard, ServedCard, SupervisedCard, stop_for
 from test_resources import kernel_kib
 
 PERIOD, BUFFER = 960, 7680
-FRAMES = 37 * PERIOD * 16  # of a sound: periods as well as a graph's cycles of 1024, all of them whole
+WHOLE = PERIOD * 16  # frames that are periods as well as a graph's cycles of 1024, all of them whole
+FRAMES = 37 * WHOLE  # of a sound
+CHECK = 3 * WHOLE  # of a short one
 ROUND = FRAMES / Layout().rate  # seconds of sound
 LONGEST = 9600  # frames of a hole, twice what ALSA takes for the end of a stream
 KILLS_END = 9  # no kill later in a round, so that what follows the last one is heard
@@ -34,17 +36,24 @@ DEVICE_ENDS = {
     "device process killed": lambda card: card.end_device(signal.SIGKILL),
     "device process aborted": lambda card: card.end_device(signal.SIGABRT),
 }
-DEVICE_STOPS = {"device process stopped": lambda card: card.end_device(signal.SIGSTOP)}
+DEVICE_REPLACED = {
+    "device process stopped": lambda card: card.end_device(signal.SIGSTOP),
+    "device process chosen for its memory": lambda card: card.take_memory_of_device(),
+}
+GUARD_ENDS = {"guard killed": lambda card: card.end_guard()}
 ADAPTER_ENDS = {
     "adapter killed": lambda card: card.end_adapter(signal.SIGKILL),
     "adapter ended and started": lambda card: card.end_adapter(signal.SIGTERM),
 }
+ADAPTER_STOPS = {"adapter stopped for 5 s": lambda card: stop_for(card, 5)}
 BOTH_END = {"both killed": lambda card: card.end_both()}
 FAULTS = {
-    SupervisedCard: {**DEVICE_ENDS, **DEVICE_STOPS, **BOTH_END},
-    ServedCard: {**DEVICE_ENDS, **ADAPTER_ENDS, **BOTH_END},
-    RespawnedCard: {**DEVICE_ENDS, **DEVICE_STOPS, **ADAPTER_ENDS},
+    SupervisedCard: {**DEVICE_ENDS, **DEVICE_REPLACED, **ADAPTER_STOPS, **BOTH_END},
+    ServedCard: {**DEVICE_ENDS, **ADAPTER_ENDS, **ADAPTER_STOPS, **BOTH_END},
+    RespawnedCard: {**DEVICE_ENDS, **DEVICE_REPLACED, **GUARD_ENDS, **ADAPTER_ENDS, **ADAPTER_STOPS},
 }
+# Of which not a frame is lost.
+UNHEARD = {**ADAPTER_ENDS, **ADAPTER_STOPS}
 
 
 def counted_files():
@@ -120,10 +129,10 @@ class Graph:
 class Line:
     """A sound on its way: who plays it, who records it, and what became of it."""
 
-    def __init__(self, card, place, seed, played):
+    def __init__(self, card, place, seed, frames, played):
         self.card, self.place, self.played = card.name, place, played
         self.name = f"{card.name}, {'playback' if played else 'capture'}"
-        self.sound = sounds.noise(place.layout, FRAMES, seed)
+        self.sound = sounds.noise(place.layout, frames, seed)
         if played:
             self.recorder = place.recorder()
             self.player = alsa_tools.Player(card.pcm, self.sound.then_silence(4800), period=PERIOD, buffer=BUFFER)
@@ -141,7 +150,7 @@ class Line:
     def finish(self, faults, counts, errors):
         """Adds to the counts, and to the errors: of the two applications, and of sound that does not come back.
 
-        `faults`: how many its card went through meanwhile.
+        `faults`: how many its card went through meanwhile that may be heard.
         """
         status = self.player.wait(ROUND + 60)
         said = self.player.output()
@@ -173,13 +182,15 @@ class Line:
         end = found[-1].end if found else 0
         frames = end if self.cut else self.sound.frames
         assert end == frames, f"silent from frame {end} of {frames} on"
+        lost = frames - sum(piece.frames for piece in found)
+        assert faults or not lost, f"nothing has happened, and this is heard: {found}"
         # A fault may be heard twice: as it comes, and as the next process finds the beat of its card.
         assert len(gaps) <= 2 * faults, f"{len(gaps)} holes from {faults} faults: {gaps}"
         assert all(gap.length <= LONGEST for gap in gaps), f"a hole too long: {gaps}"
         # What had been taken over and not been heard yet may go, too.
         assert all(gap.missing <= gap.length + BUFFER for gap in gaps), f"more is missing than there are holes: {gaps}"
         counts["frames played"] += frames
-        counts["frames lost"] += frames - sum(piece.frames for piece in found)
+        counts["frames lost"] += lost
         counts["holes"] += len(gaps)
         longest = f"longest hole, {self.place.name}, frames"
         counts[longest] = max([counts[longest], *(gap.length for gap in gaps)])
@@ -209,7 +220,7 @@ class Soak:
     def round(self, most):
         """Plays and records one sound on each card; at most so many faults happen meanwhile."""
         begun = time.monotonic()
-        lines = [line for card in self.cards for line in self._lines(card)]
+        lines = [line for card in self.cards for line in self._lines(card, FRAMES)]
         last = dict.fromkeys(self.cards, begun)
         faults = collections.Counter()
         while most > 0 and time.monotonic() < begun + KILLS_END:
@@ -220,17 +231,21 @@ class Soak:
                 self.faults[fault] += 1
                 self._faults(card)[fault](card)
                 last[card] = time.monotonic()
-                faults[card.name] += 1
+                faults[card.name] += fault not in UNHEARD
                 most -= 1
         for line in lines:
             line.finish(faults[line.card], self.counts, self.errors)
+        # What has become of a sound is not known where its far end has gone: the next one arrives whole.
+        for card in [card for card, place in self.cards.items() if place.was_away]:
+            for line in self._lines(card, CHECK):
+                line.finish(0, self.counts, self.errors)
 
-    def _lines(self, card):
+    def _lines(self, card, frames):
         place = self.cards[card]
         place.was_away = False
         return [
-            Line(card, place, next(self.seeds), played=False),
-            Line(card, place, next(self.seeds), played=True),
+            Line(card, place, next(self.seeds), frames, played=False),
+            Line(card, place, next(self.seeds), frames, played=True),
         ]
 
     def _faults(self, card):

@@ -3,7 +3,9 @@
 
 import json
 import os
+import pathlib
 import signal
+import time
 
 import programs
 from card import Card
@@ -26,6 +28,17 @@ def ask(commands):
     return json.loads(reply.stdout)
 
 
+def wait_for_end(pid):
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}"), f"process {pid} to end")
+
+
+def stop_for(card, seconds):
+    """The card's adapter does nothing for so long."""
+    card.adapter.send(signal.SIGSTOP)
+    time.sleep(seconds)
+    card.adapter.send(signal.SIGCONT)
+
+
 class ReplacedDevice:
     """A card whose device process, `device_pid()`, is started again by another process."""
 
@@ -33,6 +46,14 @@ class ReplacedDevice:
         """Sends a signal to the device process; returns when another one serves the card."""
         before = self.device_pid()
         os.kill(before, number)
+        self.wait_for_another(before)
+
+    def take_memory_of_device(self):
+        """The kernel kills the device process for its memory, which is its own choice and no signal of ours;
+        returns when another one serves the card."""
+        before = self.device_pid()
+        pathlib.Path(f"/proc/{before}/oom_score_adj").write_text("1000")
+        pathlib.Path("/proc/sysrq-trigger").write_text("f")
         self.wait_for_another(before)
 
     def wait_for_another(self, before):
@@ -60,7 +81,7 @@ class SupervisedCard(ReplacedDevice, Card):
         device = self.device_pid()
         self.adapter.send(number)
         self.adapter.wait()
-        wait_until(lambda: not os.path.exists(f"/proc/{device}"), "the device process to end")
+        wait_for_end(device)
         self.adapter.forget()
         self.start_adapter()
 
@@ -116,6 +137,15 @@ class RespawnedCard(ReplacedDevice, ServedCard):
     def device_pid(self):
         """None between two of them."""
         return child_of(self.device.pid)
+
+    def end_guard(self):
+        """Kills it; the device process ends with it, and the service manager starts both again."""
+        served = self.device_pid()
+        self.device.kill()
+        wait_for_end(served)
+        self.device.forget()
+        self.start_device()
+        self.wait_for_another(served)
 
 
 class SupervisedRespawnedCard(SupervisedCard):

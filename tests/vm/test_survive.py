@@ -183,17 +183,9 @@ def test_a_guard_below_the_adapter_dies(make_card, real, sound):
     assert "the device process ended (signal: 9 (SIGKILL)); it is started again" in card.adapter.output()
 
 
-def run_out_of_memory(card):
-    """The kernel's own choice, not a signal of ours."""
-    before = card.device_pid()
-    pathlib.Path(f"/proc/{before}/oom_score_adj").write_text("1000")
-    pathlib.Path("/proc/sysrq-trigger").write_text("f")
-    card.wait_for_another(before)
-
-
 def test_the_kernel_kills_it_for_memory_while_it_plays(supervised, real, sound):
     recorder, player = play_for_a_second(supervised, real, sound)
-    run_out_of_memory(supervised)
+    supervised.take_memory_of_device()
     player.finish()
     holes.check(holes.pieces(sound, recorder.finish(), recorder.buffer), sound, LONGEST)
     check_log(supervised, signal.SIGKILL)
@@ -202,7 +194,7 @@ def test_the_kernel_kills_it_for_memory_while_it_plays(supervised, real, sound):
 
 def test_the_kernel_kills_it_for_memory_while_it_captures(supervised, real, sound):
     recorder, player = capture_for_a_second(supervised, real, sound)
-    run_out_of_memory(supervised)
+    supervised.take_memory_of_device()
     player.finish()
     (gap,) = check_captured(sound, recorder.finish())
     check_log(supervised, signal.SIGKILL)
