@@ -141,7 +141,8 @@ int vl_bounce_init(struct vl_device *vl, size_t size)
 	bounce->slots = RB_ROOT;
 	bounce->base = (dma_addr_t)vl->memory.bounce_start << PAGE_SHIFT;
 	bounce->size = size;
-	bounce->arena = __vmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	bounce->arena = __vmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_ZERO |
+				  __GFP_NOWARN);
 	if (!bounce->arena)
 		return -ENOMEM;
 	if (vl_small_init(bounce))
