@@ -105,8 +105,8 @@ pub struct Stint {
     up: Nanos,
     /// Its work that it has not slept off yet.
     work: Nanos,
-    /// The processor time that it had had when it rested last.
-    used: Nanos,
+    /// The processor time that it had had before that, where it is known.
+    used: Option<Nanos>,
 }
 
 impl Stint {
@@ -114,8 +114,10 @@ impl Stint {
     const LONGEST: Nanos = 4_000_000;
     /// How much work a sleep makes up for: one part in five belongs to the others.
     const WORK_FOR_SLEEP: Nanos = 4;
-    /// No rest is longer.
+    /// No rest is longer,
     const LONGEST_REST: Nanos = 20_000_000;
+    /// or than this where the work may have been a wait, for a disk or for the processor.
+    const LONGEST_DOUBTFUL: Nanos = 4_000_000;
     /// A shorter sleep is none.
     const SLEEP: Nanos = 20_000;
 
@@ -132,6 +134,9 @@ impl Stint {
             self.work = self.work.saturating_add(before.saturating_sub(self.up));
             let made_up = slept.saturating_mul(Self::WORK_FOR_SLEEP);
             self.work = self.work.saturating_sub(made_up);
+            if self.work == 0 {
+                self.used = None;
+            }
         } else {
             self.work = self.work.saturating_add(now.saturating_sub(self.up));
         }
@@ -139,10 +144,14 @@ impl Stint {
         if self.work < Self::LONGEST {
             return None;
         }
-        // The rest of it was a wait, for a disk or for the processor.
-        let before_last = std::mem::replace(&mut self.used, used());
-        let work = self.work.min(self.used.saturating_sub(before_last));
-        let rest = (work / Self::WORK_FOR_SLEEP).min(Self::LONGEST_REST);
+        let used = used();
+        let rest = match self.used.replace(used) {
+            Some(before) => {
+                let work = self.work.min(used.saturating_sub(before));
+                (work / Self::WORK_FOR_SLEEP).min(Self::LONGEST_REST)
+            }
+            None => (self.work / Self::WORK_FOR_SLEEP).min(Self::LONGEST_DOUBTFUL),
+        };
         self.work = 0;
         self.up = now.saturating_add(rest);
         Some(rest)
@@ -185,23 +194,34 @@ mod tests {
 
     #[test]
     fn who_has_much_to_do_at_a_time_rests_longer_but_not_for_ever() {
-        for (work, rest) in [
-            (12_000_000, 3_000_000),
-            (60_000_000, 15_000_000),
-            (800_000_000, 20_000_000),
+        for (work, first, next) in [
+            (12_000_000, 3_000_000, 3_000_000),
+            (60_000_000, 4_000_000, 15_000_000),
+            (800_000_000, 4_000_000, 20_000_000),
         ] {
             let (mut stint, up) = (Stint::default(), 1_000_000_000);
             stint.rest(0, up, || 0);
-            assert_eq!(stint.rest(up + work, up + work, || work), Some(rest));
+            let now = up + work;
+            assert_eq!(stint.rest(now, now, || work), Some(first));
+            let now = now + first + work;
+            assert_eq!(stint.rest(now, now, || 2 * work), Some(next));
         }
     }
 
+    /// Of what has been slept off before, nothing counts.
     #[test]
-    fn who_has_waited_for_the_processor_rests_from_its_work_alone() {
-        let (mut stint, up) = (Stint::default(), 1_000_000_000);
-        stint.rest(0, up, || 0);
-        let later = up + 100_000_000;
-        assert_eq!(stint.rest(later, later, || 400_000), Some(100_000));
+    fn who_has_waited_for_the_processor_does_not_rest_for_long() {
+        let (mut stint, mut now, second) = (Stint::default(), 1_000_000_000, 1_000_000_000);
+        stint.rest(0, now, || 0);
+        now += second;
+        assert_eq!(stint.rest(now, now, || second), Some(4_000_000));
+        now += 4_000_000 + 2 * second;
+        assert_eq!(stint.rest(now - second, now, || 2 * second), None);
+        now += 100_000_000;
+        assert_eq!(stint.rest(now, now, || 2 * second), Some(4_000_000));
+        now += 4_000_000 + 100_000_000;
+        let used = 2 * second + 400_000;
+        assert_eq!(stint.rest(now, now, || used), Some(100_000));
     }
 
     #[test]
