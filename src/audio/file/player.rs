@@ -50,6 +50,8 @@ pub struct Player {
     /// Which of the thread's recordings this is.
     place: usize,
     samples: Option<Producer<u8>>,
+    /// The disk had not opened the file when it was waited for.
+    late: bool,
     frame_bytes: usize,
     faults: Receiver<HostError>,
 }
@@ -76,6 +78,7 @@ impl Player {
             disk,
             place,
             samples: None,
+            late: false,
             frame_bytes: 1,
             faults: told,
         })
@@ -106,6 +109,7 @@ impl Medium for Player {
         let opened = self
             .disk
             .ask(|answer| Order::Open(place, *params, consumer, answer));
+        self.late = opened.is_none();
         if !matches!(opened, Some(Err(_))) {
             // A disk that takes longer opens it all the same.
             self.samples = Some(producer);
@@ -115,7 +119,7 @@ impl Medium for Player {
     }
 
     fn settle(&mut self, _stream: usize) {
-        if self.samples.is_some() {
+        if self.samples.is_some() && !self.late {
             // A disk that takes longer goes on by itself.
             let _ = self.disk.ask(|answer| Order::Settle(self.place, answer));
         }
