@@ -29,8 +29,11 @@ const END_TIME: u32 = 9;
 
 /// What a process is, after [`split`].
 pub enum Role {
-    /// It serves.
-    Worker,
+    /// It serves, where another one has served before or not.
+    Worker {
+        /// That one has died.
+        replaces: bool,
+    },
     /// The workers have ended for good; it is to end with this status.
     Guard(u8),
 }
@@ -59,7 +62,9 @@ pub fn split() -> nix::Result<Role> {
             Ok(Some(worker)) => worker,
             Ok(None) => {
                 signals.thread_unblock()?;
-                return Ok(Role::Worker);
+                return Ok(Role::Worker {
+                    replaces: replaced.is_some(),
+                });
             }
             // There was room for one before, and will be again.
             Err(error) if replaced.is_some() => {

@@ -143,17 +143,20 @@ pub fn run(args: &Args) -> Result<u8, RunError> {
     // Before there are threads, which would stay behind, or share the mask of the file's rights.
     let (commands, mut command_file) = command_socket(args, handed_commands)?;
     sandbox.confine();
-    let mut known = None;
+    let (mut known, mut replaces) = (None, false);
     if args.respawn {
         hosts::prepare(&description);
         known = Some(Mixers::open(&description)?.closed());
-        if let Role::Guard(status) = respawn::split().map_err(RunError::Respawn)? {
-            // The last worker may have been killed.
-            if let Way::Path(path) = &way {
-                socket::clear(path);
+        replaces = match respawn::split().map_err(RunError::Respawn)? {
+            Role::Worker { replaces } => replaces,
+            Role::Guard(status) => {
+                // The last worker may have been killed.
+                if let Way::Path(path) = &way {
+                    socket::clear(path);
+                }
+                return Ok(status);
             }
-            return Ok(status);
-        }
+        };
         // The guard's, and that of the next worker.
         if let Some(file) = command_file.take() {
             file.leave();
@@ -196,7 +199,7 @@ pub fn run(args: &Args) -> Result<u8, RunError> {
         command::server::start(listener, Arc::downgrade(&device), description)
             .map_err(|error| RunError::Wait("commands", error))?;
     }
-    let result = frontends.serve(&device, &offer, &signals);
+    let result = frontends.serve(replaces, &device, &offer, &signals);
     drop(mixers);
     drop(device);
     // The audio thread is gone, so the log ends.
@@ -260,14 +263,21 @@ enum Frontends {
 }
 
 impl Frontends {
-    fn serve(self, device: &Arc<Device>, offer: &Offer, signals: &Signals) -> Result<(), RunError> {
+    /// `replaces`: another process has served before, and has died.
+    fn serve(
+        self,
+        replaces: bool,
+        device: &Arc<Device>,
+        offer: &Offer,
+        signals: &Signals,
+    ) -> Result<(), RunError> {
         match self {
             Self::Connected(socket) => listen::serve(socket, device, offer, signals),
             Self::Listening(listener, file) => {
                 // A socket that a service manager holds is served again when somebody comes.
                 let stay = match file {
                     Some(_) => Stay::Always,
-                    None => Stay::InUse,
+                    None => Stay::InUse { replaces },
                 };
                 listen::listen(&listener, stay, device, offer, signals)
             }

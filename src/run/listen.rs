@@ -31,7 +31,10 @@ pub enum Stay {
     Always,
     /// While a driver uses the card. Somebody else listens, and starts the program for the next one,
     /// with the card as it is described then. That is a frontend, or who speaks at the command socket.
-    InUse,
+    InUse {
+        /// Its driver may use it from the time of another process, which has died.
+        replaces: bool,
+    },
 }
 
 impl Stay {
@@ -63,8 +66,8 @@ pub fn listen(
     let wait = |error| RunError::Wait("frontends", error);
     let mut failing = false;
     let mut limit = match stay {
-        Stay::Always => PollTimeout::NONE,
-        Stay::InUse => GRACE.into(),
+        Stay::Always | Stay::InUse { replaces: true } => PollTimeout::NONE,
+        Stay::InUse { replaces: false } => GRACE.into(),
     };
     loop {
         match signals.wait_for(listener.as_fd(), limit).map_err(wait)? {
