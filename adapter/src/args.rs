@@ -156,7 +156,7 @@ pub struct RunArgs {
     /// Start the device process, with a connected socket: "{fd}" in its arguments becomes the
     /// number of the file descriptor; without any, --fd=N is appended. With --socket, it is to listen
     /// there instead. It is ended with this program, which gives it ten seconds, and kills it at a
-    /// second signal to end; and it is started again when it dies, or is stopped by a signal: at once,
+    /// second SIGTERM or SIGINT; and it is started again when it dies, or is stopped by a signal: at once,
     /// but later and later where it dies again and again.
     /// VHOST_USER_COMMAND_SOCKET in its environment says where it may take commands
     #[arg(last = true, value_name = "COMMAND")]

@@ -9,7 +9,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::mem;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
@@ -35,6 +34,8 @@ pub const SUBCOMMAND: &str = "device-process";
 /// How long a device process may take to end after SIGTERM: a sound device saves first what it has been
 /// given, and its guard lets it take 9 s.
 const END_TIME: Duration = Duration::from_secs(10);
+/// The same where another one is to take its place: sound waits for that.
+const REPLACE_TIME: Duration = Duration::from_secs(3);
 /// In an argument: the number of the file descriptor.
 const FD_PLACE: &[u8] = b"{fd}";
 
@@ -172,7 +173,7 @@ impl DeviceProcess {
     }
 
     /// Ends it: SIGTERM, and SIGKILL if it does not end in time, or is stopped and hears nothing, or if
-    /// this process is told to end while it ends already.
+    /// this process is told to end twice.
     ///
     /// # Errors
     /// [`ProcessError::Watch`]
@@ -185,18 +186,19 @@ impl DeviceProcess {
         }
         // The child has not been waited for, so the number is still its own.
         kill(self.pid(), Signal::SIGTERM).map_err(|errno| ProcessError::Watch(errno.into()))?;
-        let mut is_ending = signals.end_requested();
-        signals.end_requested_again();
         let since = Instant::now();
         loop {
-            let left = END_TIME.saturating_sub(since.elapsed());
+            let limit = match signals.end_requested() {
+                true => END_TIME,
+                false => REPLACE_TIME,
+            };
+            let left = limit.saturating_sub(since.elapsed());
+            if left.is_zero() || signals.end_insisted() {
+                break;
+            }
             signals.wait(left).map_err(ProcessError::Watch)?;
             if let Some(status) = self.exit_status()? {
                 return Ok(status);
-            }
-            let insists = signals.end_requested_again() && mem::replace(&mut is_ending, true);
-            if insists || left.is_zero() {
-                break;
             }
         }
         let seconds = since.elapsed().as_secs();

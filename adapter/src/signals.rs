@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -20,8 +20,10 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 pub struct Signals {
     woken: UnixStream,
     end: Arc<AtomicBool>,
-    /// One that is to end us has come since this was last looked at.
-    news: Arc<AtomicBool>,
+    /// A byte for each word of somebody: a terminal that goes says so more than once.
+    words: UnixStream,
+    /// Those that have been read.
+    heard: AtomicUsize,
 }
 
 impl Signals {
@@ -33,15 +35,23 @@ impl Signals {
         let (woken, wake) = UnixStream::pair()?;
         woken.set_nonblocking(true)?;
         let end = Arc::new(AtomicBool::new(false));
-        let news = Arc::new(AtomicBool::new(false));
+        let (words, say) = UnixStream::pair()?;
+        words.set_nonblocking(true)?;
         for signal in ends() {
-            // The flags first: whoever is woken must see them.
+            // The flag and the word first: whoever is woken must see them.
             signal_hook::flag::register(signal, Arc::clone(&end))?;
-            signal_hook::flag::register(signal, Arc::clone(&news))?;
+            if signal != SIGHUP {
+                signal_hook::low_level::pipe::register(signal, say.try_clone()?)?;
+            }
             signal_hook::low_level::pipe::register(signal, wake.try_clone()?)?;
         }
         signal_hook::low_level::pipe::register(SIGCHLD, wake)?;
-        Ok(Self { woken, end, news })
+        Ok(Self {
+            woken,
+            end,
+            words,
+            heard: AtomicUsize::new(0),
+        })
     }
 
     /// Whether a signal has come that is to end this program.
@@ -49,15 +59,15 @@ impl Signals {
         self.end.load(Ordering::SeqCst)
     }
 
-    /// Whether one has come, or one more, since this was last asked.
-    pub fn end_requested_again(&self) -> bool {
-        self.news.swap(false, Ordering::SeqCst)
+    /// Whether somebody has said so more than once.
+    pub fn end_insisted(&self) -> bool {
+        let more = read_all(&self.words);
+        self.heard.fetch_add(more, Ordering::SeqCst) + more > 1
     }
 
-    /// Forgets what woke us; the flag of [`Signals::end_requested`] stays.
+    /// Forgets what woke us; [`Signals::end_requested`] stays.
     pub fn drain(&self) {
-        let mut bytes = [0; 64];
-        while matches!((&self.woken).read(&mut bytes), Ok(length) if length > 0) {}
+        read_all(&self.woken);
     }
 
     /// Waits for a signal, at most `time`.
@@ -89,6 +99,15 @@ pub fn end_at_once() -> io::Result<()> {
         signal_hook::flag::register_conditional_shutdown(signal, 0, Arc::clone(&always))?;
     }
     Ok(())
+}
+
+/// How many bytes there are to be read.
+fn read_all(mut file: &UnixStream) -> usize {
+    let (mut bytes, mut count) = ([0; 64], 0);
+    while let Ok(length @ 1..) = file.read(&mut bytes) {
+        count += length;
+    }
+    count
 }
 
 fn ends() -> impl Iterator<Item = i32> {

@@ -34,16 +34,20 @@ fn a_command_has_time_to_save_what_it_was_given_unless_somebody_insists() {
     let signals = Signals::register().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let saved = folder.path().join("saved");
+    // A terminal that goes says so twice, to its session and to who is in front.
+    raise(Signal::SIGHUP).unwrap();
+    raise(Signal::SIGHUP).unwrap();
     raise(Signal::SIGTERM).unwrap();
     assert_eq!(saver(&saved).end(&signals).unwrap().code(), Some(3));
     assert_eq!(fs::read_to_string(&saved).unwrap(), "all\n");
 
     fs::remove_file(&saved).unwrap();
+    let mut process = saver(&saved);
     let insisting = thread::spawn(|| {
         thread::sleep(Duration::from_secs(1));
         raise(Signal::SIGINT).unwrap();
     });
-    assert_eq!(saver(&saved).end(&signals).unwrap().signal(), Some(9));
+    assert_eq!(process.end(&signals).unwrap().signal(), Some(9));
     assert!(!saved.exists());
     insisting.join().unwrap();
 }
