@@ -239,7 +239,7 @@ impl DeviceType {
         // The kernel's names of modules, and so of drivers, have no hyphen.
         if drivers.join(self.driver.replace('-', "_")).exists() {
             let driver = self.driver;
-            return format!("{driver} has tried and given it up: the kernel log says why");
+            return format!("{driver} is loaded and has not taken it: the kernel log may say why");
         }
         format!("modprobe {}, or build {}", self.driver, self.kernel_option)
     }
@@ -345,7 +345,7 @@ mod tests {
         };
         assert!(advice("rng").contains("modprobe virtio-rng"));
         std::fs::create_dir(drivers.path().join("virtio_rng")).unwrap();
-        assert!(advice("rng").contains("virtio-rng has tried"));
+        assert!(advice("rng").contains("virtio-rng is loaded"));
         assert!(advice("sound").contains("modprobe virtio_snd"));
         assert!(advice("77").contains("for this type"));
     }

@@ -67,7 +67,7 @@ fn state(card: &Card) -> Finding {
             start(card, Finding::wrong(CHECK, text))
         }
         Some("idle") if card.driver.is_none() && card.is_sound && card.driver_is_loaded => {
-            let text = "virtio_snd has tried and given it up: the kernel log says why";
+            let text = "virtio_snd is loaded and has not taken it: the kernel log may say why";
             Finding::wrong(CHECK, text).mended_by("dmesg | grep -i virtio")
         }
         Some("idle") if card.driver.is_none() && card.is_sound => {
