@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 """A control group: its processes get as much of one thing, together, as they are told."""
 
+import contextlib
 import pathlib
 import re
 
@@ -32,6 +33,8 @@ class ControlGroup:
         return int(re.search(rf"^{event} (\d+)", events, re.MULTILINE)[1])
 
     def close(self):
-        for pid in (FOLDER / "cgroup.procs").read_text().split():
-            (ROOT / "cgroup.procs").write_text(pid)
+        while pids := (FOLDER / "cgroup.procs").read_text().split():
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    (ROOT / "cgroup.procs").write_text(pid)
         FOLDER.rmdir()

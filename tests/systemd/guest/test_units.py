@@ -276,13 +276,15 @@ def test_a_device_process_that_cannot_be_started_is_not_tried_for_ever(wrong):
     drop_in = pathlib.Path(f"/run/systemd/system/{unit}.d/wrong.conf")
     drop_in.parent.mkdir(exist_ok=True)
     drop_in.write_text(f"[Service]\n{wrong}\n")
-    systemctl("daemon-reload")
-    systemctl("stop", "virtio-loopback@navigation", unit)
-    systemctl("start", unit, check=False)
-    wait_until(lambda: state(unit) == "failed", "the end of its attempts")
-    assert int(show(unit, "NRestarts")) == 0
-    drop_in.unlink()
-    systemctl("daemon-reload")
+    try:
+        systemctl("daemon-reload")
+        systemctl("stop", "virtio-loopback@navigation", unit)
+        systemctl("start", unit, check=False)
+        wait_until(lambda: state(unit) == "failed", "the end of its attempts")
+        assert int(show(unit, "NRestarts")) == 0
+    finally:
+        drop_in.unlink()
+        systemctl("daemon-reload")
     systemctl("start", "virtio-loopback@navigation")
     plays("navigation", FAR_END["navigation"])
 
