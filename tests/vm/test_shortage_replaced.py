@@ -212,10 +212,17 @@ def test_a_guard_has_too_little_for_another_device_process(make_card, make_music
     check_it_plays(card, real, sound)
 
 
-def test_the_kernel_lets_a_device_process_have_too_little_memory(make_card, make_music, memory, real, sound):
+@pytest.fixture
+def shell():
+    """In memory for a while: other tests want the guest's own."""
+    guest_memory.add(["/bin/sh"])
+    yield
+    (guest_memory.ROOT / "bin/sh").unlink()
+
+
+def test_the_kernel_lets_a_device_process_have_too_little_memory(make_card, make_music, memory, shell, real, sound):
     """It is killed at its start, and started again: the card is back as soon as there is enough. Next door nobody
     hears of it."""
-    guest_memory.add(["/bin/sh"])
     neighbour = Neighbour(make_card)
     card = make_music(GroupedCard)
     dead = []
