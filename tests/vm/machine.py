@@ -69,17 +69,10 @@ def who_has_it():
     found = []
     for process in pathlib.Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            files = [*open_files(process), *(process / "maps").read_text().splitlines()]
+            files = [*programs.links(process.name).values(), *(process / "maps").read_text().splitlines()]
             command = (process / "cmdline").read_text().replace("\0", " ")
             found += [f"{command}: {file}" for file in files if "/virtio-loopback" in file]
     return found
-
-
-def open_files(process):
-    """What they are; those that were closed meanwhile are none, such as the folder in which this process looks."""
-    for link in (process / "fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            yield os.readlink(link)
 
 
 def start_udev():

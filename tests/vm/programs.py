@@ -35,6 +35,15 @@ def path_of(name):
     return str(FOLDER / name)
 
 
+def links(pid):
+    """What the open files of a process are, by number; without those that were closed meanwhile."""
+    found = {}
+    for link in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found[int(link.name)] = os.readlink(link)
+    return found
+
+
 def pids_of(name):
     """Of the processes of this name, of which the kernel keeps 15 characters."""
     found = []
@@ -154,12 +163,7 @@ class Program:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def links(self):
-        """What its open files are, by number; without those that were closed meanwhile."""
-        found = {}
-        for link in pathlib.Path(f"/proc/{self.pid}/fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                found[int(link.name)] = os.readlink(link)
-        return found
+        return links(self.pid)
 
     def resident_kib(self):
         """Memory in use, in KiB, without what is shared with files."""

@@ -14,7 +14,7 @@ import socket
 import alsa_tools
 import pytest
 import sounds
-from programs import wait_until
+from programs import links, wait_until
 from reach import PAGE, Reach, memory_of, pages_with_content
 from real_card import RealCard
 from sounds import Layout
@@ -164,10 +164,7 @@ def test_what_a_device_process_holds(make_card, real, kind):
     player = alsa_tools.Player(card.pcm, sounds.noise(Layout(), 2 * 48000), period=1024, buffer=4096)
     pid = card.device_pid()
 
-    def names():
-        return [os.readlink(link) for link in pathlib.Path(f"/proc/{pid}/fd").iterdir()]
-
-    wait_until(lambda: any("/dev/snd/pcm" in name for name in names()), "the real card to be opened")
+    wait_until(lambda: any("/dev/snd/pcm" in name for name in links(pid).values()), "the real card to be opened")
     with contextlib.closing(Reach(pid)) as reach:
         assert not reach.strange()
     player.finish()
