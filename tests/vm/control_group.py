@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""A control group: its processes get as much of one thing, together, as they are told."""
+"""A control group: its processes get as much of one thing, together, as they are told, or stand still."""
 
 import contextlib
 import pathlib
@@ -10,19 +10,23 @@ FOLDER = ROOT / "shortage"
 
 
 class ControlGroup:
-    """Of one controller, such as `pids`."""
+    """Of one controller, such as `pids`, or of none."""
 
-    def __init__(self, controller):
+    def __init__(self, controller=None):
         self.controller = controller
-        (ROOT / "cgroup.subtree_control").write_text(f"+{controller}")
+        if controller:
+            (ROOT / "cgroup.subtree_control").write_text(f"+{controller}")
         FOLDER.mkdir()
+
+    def freeze(self, yes):
+        (FOLDER / "cgroup.freeze").write_text(str(int(yes)))
 
     def limit(self, most):
         (FOLDER / f"{self.controller}.max").write_text(str(most))
 
-    def move(self, program):
+    def move(self, pid):
         """A process alone, without its children."""
-        (FOLDER / "cgroup.procs").write_text(str(program.pid))
+        (FOLDER / "cgroup.procs").write_text(str(pid))
 
     def used(self):
         return int((FOLDER / f"{self.controller}.current").read_text())

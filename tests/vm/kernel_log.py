@@ -15,6 +15,9 @@ COMPLAINT = re.compile(
     r"unable to handle|general protection|Call Trace|kmemleak)\b"
 )
 
+# What is said of a message of virtio_snd's that its device does not answer.
+UNANSWERED = "control message .* timeout"
+
 # How the report of a process that is killed for its memory begins.
 OUT_OF_MEMORY = re.compile("sysrq: Manual OOM execution|invoked oom-killer")
 

@@ -11,6 +11,7 @@ import time
 
 import alsa_tools
 import guest_memory
+import kernel_log
 import programs
 import pytest
 import sounds
@@ -25,7 +26,7 @@ from test_playback import read_wav
 PERIOD, BUFFER = 480, 3840
 NO_ROOM = "No space left on "
 # What virtio_snd says while nobody serves its card.
-UNANSWERED = pytest.mark.kernel_may_say("control message .* timeout")
+UNANSWERED = pytest.mark.kernel_may_say(kernel_log.UNANSWERED)
 
 
 @pytest.fixture
@@ -219,7 +220,7 @@ def tasks():
 def die_without_another(card, tasks, sound, most=1):
     """The device process dies while it plays, and its parent gets no more than so many tasks, itself included;
     returns the number of the dead. Whoever plays may have an error."""
-    tasks.move(parent(card))
+    tasks.move(parent(card).pid)
     tasks.limit(most)
     player = alsa_tools.Player(card.pcm, sound, PERIOD, BUFFER)
     calls = card.counter("calls")

@@ -244,7 +244,7 @@ def test_the_kernel_lets_an_adapter_have_too_little_memory_for_a_card(make_card,
     log, least = KernelLog(), 1000 << 10
     card = Card("music", "--host", "null")
     card.launch_adapter()
-    memory.move(card.adapter)
+    memory.move(card.adapter.pid)
     memory.limit(least)
     card.start_device()
     assert card.adapter.wait() == -signal.SIGKILL, card.adapter.output()

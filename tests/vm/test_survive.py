@@ -14,8 +14,9 @@ import holes
 import programs
 import pytest
 import sounds
+from control_group import ControlGroup
 from forgetful import ForgetfulCard
-from kernel_log import KernelLog
+from kernel_log import UNANSWERED, KernelLog
 from machine import watches_itself
 from programs import wait_until
 from sounds import Layout
@@ -33,8 +34,6 @@ GONE = {
     signal.SIGABRT: "the device process ended (signal: 6 (SIGABRT)",
     signal.SIGSTOP: "the device process was stopped by a signal; it has been killed; it is started again",
 }
-# What the kernel says then of the driver's messages to it.
-UNANSWERED = "control message .* timeout"
 PERIOD, BUFFER = 480, 3840
 STREAM = '[[stream]]\ndirection = "playback"\nhost = "null"\n'
 COMMANDS = pathlib.Path("/run/virtio-loopback/music.commands")
@@ -321,18 +320,15 @@ def stopped(guard, process):
 @contextlib.contextmanager
 def frozen(*pids):
     """As `systemctl freeze` does it."""
-    group = pathlib.Path("/sys/fs/cgroup/frozen")
-    group.mkdir()
+    group = ControlGroup()
     for pid in pids:
-        (group / "cgroup.procs").write_text(str(pid))
-    (group / "cgroup.freeze").write_text("1")
+        group.move(pid)
+    group.freeze(True)
     try:
         yield
     finally:
-        (group / "cgroup.freeze").write_text("0")
-        for pid in pids:
-            (group.parent / "cgroup.procs").write_text(str(pid))
-        group.rmdir()
+        group.freeze(False)
+        group.close()
 
 
 STOPS = {
