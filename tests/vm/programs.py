@@ -5,6 +5,7 @@ import contextlib
 import errno
 import os
 import pathlib
+import select
 import shutil
 import signal
 import subprocess
@@ -80,6 +81,21 @@ def wait_until(condition, what, seconds=10.0, pause=0.01):
         time.sleep(pause)
 
 
+def ends(pid, seconds=10.0):
+    """Whether the process ends in time. It is seen at once, not at the next of several looks: what waits for this
+    may be what is measured."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        poll = select.poll()
+        poll.register(process, select.POLLIN)
+        return bool(poll.poll(1000 * seconds))
+    finally:
+        os.close(process)
+
+
 def run(*command, check=True, timeout=30, **keywords):
     """Runs a program to its end; its output is text. More keywords are those of subprocess."""
     command = [str(word) for word in command]
@@ -129,10 +145,9 @@ class Program:
         return self._process.poll()
 
     def wait(self, seconds=10.0):
-        try:
-            return self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self} still runs after {seconds:g} s\n{self.output()}") from None
+        if self.running() and not ends(self.pid, seconds):
+            raise AssertionError(f"{self} still runs after {seconds:g} s\n{self.output()}")
+        return self._process.wait()
 
     def send(self, number):
         os.kill(self.pid, number)

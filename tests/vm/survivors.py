@@ -9,7 +9,7 @@ import time
 
 import programs
 from card import Card
-from programs import Program, wait_until
+from programs import Program, ends, wait_until
 
 
 def child_of(pid):
@@ -29,7 +29,7 @@ def ask(commands):
 
 
 def wait_for_end(pid):
-    wait_until(lambda: not os.path.exists(f"/proc/{pid}"), f"process {pid} to end")
+    assert ends(pid), f"process {pid} still runs"
 
 
 def stop_for(card, seconds):

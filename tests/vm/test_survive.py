@@ -79,7 +79,8 @@ def check_captured(sound, recording, times=1, longest=LONGEST):
     heard = sounds.Sound(sound.layout, recording.data[: (sound.frames + 9600) * sound.layout.frame_bytes])
     # What the real card had captured and nobody has read goes with the process, and so does what the restart
     # takes beyond half of arecord's buffer.
-    return holes.check(holes.pieces(sound, heard, 9600), sound, longest, times, unread=2 * PERIOD + SLOWER)
+    unread = 2 * PERIOD + SLOWER + max(0, longest - LONGEST)
+    return holes.check(holes.pieces(sound, heard, 9600), sound, longest, times, unread)
 
 
 def check_both_directions(card, real, sound):
@@ -225,7 +226,7 @@ END_BOTH = {
 
 
 @pytest.mark.parametrize("end_both", END_BOTH.values(), ids=END_BOTH)
-def test_both_die_at_once(supervised, real, sound, end_both):
+def test_both_die_at_once(supervised, real, sound, record_property, end_both):
     """The next adapter finds what was in flight by its name."""
     recorder, player = play_for_a_second(supervised, real, sound)
     end_both(supervised)
@@ -233,6 +234,7 @@ def test_both_die_at_once(supervised, real, sound, end_both):
     found = holes.pieces(sound, recorder.finish(), recorder.buffer)
     assert found[0].start == 0 and found[-1].end == sound.frames, found
     (gap,) = holes.holes(found)
+    record_property("hole", str(gap))
     # Two programs start, one after the other.
     assert gap.length <= 2 * LONGEST and 0 <= gap.missing <= gap.length, gap
     assert "goes on where another process has died" in supervised.adapter.output()
