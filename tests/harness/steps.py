@@ -158,12 +158,23 @@ def virtual_machine_step(kernel, selection, kinds, *needs, seconds=VM_SECONDS, o
     )
 
 
+def all_tests_steps(kernel, kinds, options=(), **keywords):
+    """All tests in a kernel: in two guests, so that both of a machine's CPUs have something to do."""
+    second = ("driver_*", "hostile_*")
+    needs = [JUDGES, UNIT_TESTS, STRANGER, SOUND_SERVERS]
+    others = [f"--ignore-glob={REPOSITORY}/tests/vm/test_{name}.py" for name in second]
+    yield virtual_machine_step(kernel, others, kinds, *needs, options=options, **keywords)
+    options = [*options, "--report", str(BUILD / f"vm-{kernel}-second")]
+    step = virtual_machine_step(kernel, vm_test_files(*second), kinds, *needs, options=options, **keywords)
+    yield dataclasses.replace(step, name=f"{step.name}, second guest", alone="second vm")
+
+
 def overload_step():
     """Two CPUs, both overloaded, or one of them taken away: that shows only there."""
     options = ["--report", str(BUILD / "overload"), *TWO_CPUS]
     selection = [*vm_test_files("overload", "many_overloaded", "hotplug"), "-s"]  # -s: for the table
     step = virtual_machine_step(MAIN_KERNEL, selection, ("all",), options=options)
-    return dataclasses.replace(step, name="cards on overloaded CPUs",
+    return dataclasses.replace(step, name="cards on overloaded CPUs", alone="second vm",
                                closing=rf"{PYTEST_CLOSING}|(navigation|music) +(yes|no) +\d|^priority +card|\d cards, ")
 
 
@@ -182,7 +193,7 @@ def vm_test_files(*names):
 def fuzz_step():
     """The fuzzer of the control file for a short time, in the everyday kernel; see debug_kernel_steps()."""
     return Step("fuzz the control file, short", [[str(HARNESS / "fuzz"), MAIN_KERNEL, str(SHORT_FUZZ_SECONDS)]],
-                needs=[FUZZER, f"build the driver for {MAIN_KERNEL}"], alone="vm", kinds=("all",),
+                needs=[FUZZER, f"build the driver for {MAIN_KERNEL}"], alone="second vm", kinds=("all",),
                 closing=r"^fuzzed for ")
 
 
@@ -233,7 +244,7 @@ def kernel_test_steps():
                    needs=[f"fetch kernel {kernel}"], kinds=("kernels",))
         if kernel.endswith("-rt"):
             # All tests: where interrupts are threads and spin locks sleep, much is otherwise.
-            yield virtual_machine_step(kernel, [], ("kernels",), JUDGES, UNIT_TESTS, STRANGER, SOUND_SERVERS)
+            yield from all_tests_steps(kernel, ("kernels",))
             yield two_cpus_step(kernel, ("kernels",))
         else:
             yield virtual_machine_step(kernel, ["-m", "core"], ("kernels",))
@@ -247,8 +258,7 @@ def debug_kernel_steps():
         built = f"build kernel {kernel}"
         yield Step(built, [[str(HARNESS / "build-kernel"), kernel]], kinds=debug, alone="build kernel")
         yield Step(f"build the driver for {kernel}", modules(kernel), needs=[built], kinds=debug)
-        yield virtual_machine_step(kernel, [], debug, JUDGES, UNIT_TESTS, STRANGER, SOUND_SERVERS,
-                                   seconds=DEBUG_VM_SECONDS, options=QUICKENED)
+        yield from all_tests_steps(kernel, debug, seconds=DEBUG_VM_SECONDS, options=QUICKENED)
         more = RACES if kernel == "6.12-kcsan" else []
         yield two_cpus_step(kernel, debug, seconds=DEBUG_VM_SECONDS, options=QUICKENED, more=more)
         fuzz = [str(HARNESS / "fuzz"), kernel, str(FUZZ_SECONDS)]
@@ -339,18 +349,15 @@ def rust_steps():
 
 def plan(what, only):
     """The steps for `what` whose names contain `only`, with the steps those need."""
-    chosen = list(build_steps())
-    chosen.append(virtual_machine_step(MAIN_KERNEL, [], ("all",), JUDGES, UNIT_TESTS, STRANGER, SOUND_SERVERS))
-    chosen.append(overload_step())
-    chosen += [fuzz_step(), qemu_step()]
-    chosen += service_steps()
-    chosen.append(benchmark_step())
+    first, second = all_tests_steps(MAIN_KERNEL, ("all",))
+    chosen = [*build_steps(), first]
     if what == "kernels":
         chosen += kernel_test_steps()
     elif what == "debug":
         chosen += debug_kernel_steps()
     else:
         chosen += [*script_steps(), *driver_steps(), *rust_steps()]
+    chosen += [second, overload_step(), fuzz_step(), qemu_step(), *service_steps(), benchmark_step()]
     chosen = [step for step in chosen if what in step.kinds]
     wanted = {step.name for step in chosen if only.lower() in step.name.lower()}
     for step in reversed(chosen):
