@@ -278,8 +278,12 @@ class Memory:
 
     def __init__(self, fd):
         self.fd = fd
-        self.size = os.lseek(fd, 0, os.SEEK_END)
-        self.map = mmap.mmap(fd, self.size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        try:
+            self.size = os.lseek(fd, 0, os.SEEK_END)
+            self.map = mmap.mmap(fd, self.size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        except OSError:
+            os.close(fd)
+            raise
 
     def close(self):
         self.map.close()
@@ -391,12 +395,19 @@ class Served:
     def __init__(self, control, resume=False, memory=None):
         self.memory = memory or Memory(control.memory())
         self.queues = []
-        for index in range(control.device().queue_count):
-            where = control.queue(index)
-            kick, call = os.eventfd(0, os.EFD_NONBLOCK), os.eventfd(0)
-            control.set_eventfds(index, kick, call)
-            self.queues.append(SplitQueue(self.memory, where, kick, call, resume))
-            self.queues[-1].others = self.queues
+        try:
+            for index in range(control.device().queue_count):
+                self._take_queue(control, index, resume)
+        except OSError:  # the device may go at any time
+            self.close(keep_memory=memory is not None)
+            raise
+
+    def _take_queue(self, control, index, resume):
+        where = control.queue(index)
+        kick, call = os.eventfd(0, os.EFD_NONBLOCK), os.eventfd(0)
+        self.queues.append(SplitQueue(self.memory, where, kick, call, resume))
+        self.queues[-1].others = self.queues
+        control.set_eventfds(index, kick, call)
 
     def close(self, keep_memory=False):
         for queue in self.queues:
