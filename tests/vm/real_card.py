@@ -3,6 +3,7 @@
 
 import dataclasses
 import pathlib
+import re
 
 import programs
 from programs import wait_until
@@ -28,6 +29,11 @@ class RealCard:
     def far_end(self):
         """The PCM for the test: records what was played, plays what will be captured."""
         return f"hw:{self.id},1,{self.subdevice}"
+
+    def buffer(self):
+        """How many frames who plays on it has asked for."""
+        settings = pathlib.Path(f"/proc/asound/{self.id}/pcm0p/sub{self.subdevice}/hw_params").read_text()
+        return int(re.search(r"^buffer_size: (\d+)", settings, re.MULTILINE)[1])
 
     # The whole card: all its cables.
 

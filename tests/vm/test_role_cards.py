@@ -5,6 +5,7 @@ phone, and short buffers that have to wait."""
 import wave
 
 import alsa_tools
+import holes
 import numpy as np
 import pytest
 import sounds
@@ -42,22 +43,22 @@ def test_music_goes_on_where_a_call_has_stopped_it(scene, tmp_path):  # noqa: F8
     scene.start()
     # Whatever is silent is none of it. The end is kept away from what snd-aloop plays on.
     music = np.random.default_rng(1).integers(-16384, 16384, 10 * 48000).astype("<i2") * 2 + 1
+    sound = Sound(scene.recorder.layout, (music.astype("<i4") << 16).tobytes())
     player = scene.play("music", write_wav(tmp_path / "music.wav", np.append(music, np.zeros(9600, "<i2"))))
     for _ in range(CALLS):
         wait_until(lambda: any(scene.recorder.newest(4800)), "the music", 20)
+        buffer = REAL.buffer()
         scene.recorder.wait_for(scene.recorder.frames() + 48000)
         call = scene.play("phone", write_wav(tmp_path / "silence.wav", np.zeros(2 * 48000, "<i2")))
         wait_until(lambda: is_silent(scene.recorder, 9600), "the music to wait")
         assert player.running(), player.output()
         assert call.wait(20) == 0, call.output()
     assert player.wait(30) == 0, player.output()
-    samples = np.frombuffer(scene.recorder.finish().data, "<i4")
-    loud = np.flatnonzero(samples)
-    pauses = np.diff(loud)
-    assert np.count_nonzero(pauses > 48000) == CALLS, pauses[pauses > 1]
-    heard = samples[loud] / 65536
-    assert len(heard) == len(music), f"{len(heard) - len(music)} frames; pauses: {pauses[pauses > 1]}"
-    assert np.array_equal(heard, music), f"from frame {np.flatnonzero(heard != music)[0]} on"
+    # Where it has been late, PipeWire's sink leaps forward: the real card plays a little of its buffer again.
+    found = holes.pieces(sound, scene.recorder.finish(), buffer)
+    pauses = holes.holes(found)
+    assert found[0].start == 0 and found[-1].end == sound.frames and not any(pause.missing for pause in pauses), found
+    assert sum(pause.length > 48000 for pause in pauses) == CALLS, pauses
 
 
 def test_the_phones_microphone_records_what_the_real_one_gives(scene, tmp_path):  # noqa: F811
