@@ -24,6 +24,7 @@ ADVISORY_SECONDS = 60  # how long its database may take to come
 DEBUG_KERNELS = ["6.12-debug", "6.12-kcsan"]  # `make test-debug-kernels` boots these
 FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS") or 3600)
 SHORT_FUZZ_SECONDS = 30
+MANY_FAILED = 3  # so many tests are run again, see Step.run()
 KERNELS = ["5.10", "6.1", "6.12", "6.12-rt", "7.2"]  # the driver builds against these
 MAIN_KERNEL = "6.12"  # `make test` boots this one
 TEST_KERNELS = ["6.1", "6.12-rt", "7.2"]  # `make test-kernels` boots these
@@ -46,7 +47,7 @@ ENVIRONMENT = {"CARGO_TERM_COLOR": "never", "CARGO_TERM_PROGRESS_WHEN": "never",
 
 @dataclasses.dataclass
 class Result:
-    """How a step went: ok, FAILED, skipped or not run."""
+    """How a step went: ok, unsteady, FAILED, skipped or not run."""
 
     state: str
     seconds: float
@@ -64,6 +65,7 @@ class Step:
     live: str = ""  # shows its output as it comes, behind this word
     fresh: pathlib.Path | None = None  # a folder that is emptied first
     faults: Callable[[list[str]], list[str]] | None = None  # finds faults in the output of a success
+    again: Callable[[list[str]], list[str]] | None = None  # the command that runs these tests of pytest's alone
     closing: str = ""  # what a test runner's closing lines look like
     may_skip: bool = False  # exit status 77 means that it cannot be done here
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -81,21 +83,25 @@ class Step:
         return [line for line in lines if re.search(self.closing, line)] if self.closing else []
 
     def run(self, log, show):
-        """Runs the commands one after the other into `log`; returns the state."""
+        """Runs the commands one after the other into `log`; returns the state. A few tests that have failed are run
+        once more, alone: where they pass then, the step is unsteady, which the table and the last lines say."""
         if self.fresh:
             shutil.rmtree(self.fresh, ignore_errors=True)
-        lines = []
+        lines, state = [], "ok"
         with log.open("w") as out:
             for command in self.commands:
                 status = self._run_command(command, out, lines, show)
                 if status == 77 and self.may_skip:
                     return "skipped"
+                if status == 1 and self.again and (failed := failed_tests(lines)):
+                    state, command = "unsteady", self.again(failed)
+                    status = self._run_command(command, out, lines, show)
                 if status != 0:
                     out.write(f"exit status {status}: {' '.join(command)}\n")
                     return "FAILED"
             faults = self.faults(lines) if self.faults else []
             out.writelines(f"fault: {fault}\n" for fault in faults)
-        return "FAILED" if faults else "ok"
+        return "FAILED" if faults else state
 
     def _run_command(self, command, out, lines, show):
         # The virtual machine has a core to itself; the rest stands back.
@@ -112,6 +118,14 @@ class Step:
             if show:
                 show(line.rstrip("\n"))
         return process.wait()
+
+
+def failed_tests(lines):
+    """The tests that have failed, of what pytest has printed. None where those are many, or where anything was wrong
+    besides: a complaint of the kernel, a panic, a leak, something left behind."""
+    failed = [found[1] for line in lines if (found := re.match(r"FAILED (\S+::.+?)( - .*)?$", line))]
+    errors = any(re.match(r"ERROR \S+::", line) for line in lines)
+    return [] if errors or len(failed) > MANY_FAILED else failed
 
 
 def compiler_warnings(lines):
@@ -146,13 +160,19 @@ def build_steps():
     yield Step(SOUND_SERVERS, [[str(HARNESS / "sound-servers"), "0.5", "0.4"]], kinds=every)
 
 
-def virtual_machine_step(kernel, selection, kinds, *needs, seconds=VM_SECONDS, options=()):
+def virtual_machine_step(kernel, selection, kinds, *needs, seconds=VM_SECONDS, report="", options=()):
     driver = f"build the driver for {kernel}"
+
+    def command(tests, report):
+        return [str(HARNESS / "vm-tests"), "--kernel", kernel, "--module", str(BUILD / kernel / "virtio_loopback.ko"),
+                "--binaries", str(PROGRAMS), "--report", str(BUILD / report), "--time-limit", str(seconds),
+                *options, "--", "-v", *tests]
+
+    report = report or f"vm-{kernel}"
+    shown = [word for word in selection if word == "-s"]
     return Step(
-        f"tests in a virtual machine, kernel {kernel}",
-        [[str(HARNESS / "vm-tests"), "--kernel", kernel, "--module", str(BUILD / kernel / "virtio_loopback.ko"),
-          "--binaries", str(PROGRAMS), "--report", str(BUILD / f"vm-{kernel}"), "--time-limit", str(seconds),
-          *options, "--", "-v", *selection]],
+        f"tests in a virtual machine, kernel {kernel}", [command(selection, report)],
+        again=(lambda failed: command([*shown, *failed], f"{report}-again")) if kernel == MAIN_KERNEL else None,
         needs=["build the programs", FUZZER, driver, *needs], live="vm", kinds=kinds, alone="vm",
         closing=PYTEST_CLOSING,
     )
@@ -164,25 +184,24 @@ def all_tests_steps(kernel, kinds, options=(), **keywords):
     needs = [JUDGES, UNIT_TESTS, STRANGER, SOUND_SERVERS]
     others = [f"--ignore-glob={REPOSITORY}/tests/vm/test_{name}.py" for name in second]
     yield virtual_machine_step(kernel, others, kinds, *needs, options=options, **keywords)
-    options = [*options, "--report", str(BUILD / f"vm-{kernel}-second")]
-    step = virtual_machine_step(kernel, vm_test_files(*second), kinds, *needs, options=options, **keywords)
+    step = virtual_machine_step(kernel, vm_test_files(*second), kinds, *needs, report=f"vm-{kernel}-second",
+                                options=options, **keywords)
     yield dataclasses.replace(step, name=f"{step.name}, second guest", alone="second vm")
 
 
 def overload_step():
     """Two CPUs, both overloaded, or one of them taken away: that shows only there."""
-    options = ["--report", str(BUILD / "overload"), *TWO_CPUS]
     selection = [*vm_test_files("overload", "many_overloaded", "hotplug"), "-s"]  # -s: for the table
-    step = virtual_machine_step(MAIN_KERNEL, selection, ("all",), options=options)
+    step = virtual_machine_step(MAIN_KERNEL, selection, ("all",), report="overload", options=TWO_CPUS)
     return dataclasses.replace(step, name="cards on overloaded CPUs", alone="second vm",
                                closing=rf"{PYTEST_CLOSING}|(navigation|music) +(yes|no) +\d|^priority +card|\d cards, ")
 
 
 def two_cpus_step(kernel, kinds, seconds=VM_SECONDS, options=(), more=()):
     """What takes two CPUs, and what two of them may do at once."""
-    options = [*options, "--report", str(BUILD / f"vm-{kernel}-two-cpus"), *TWO_CPUS]
     files = vm_test_files("hotplug", "driver_*", "hostile_*", *more)
-    step = virtual_machine_step(kernel, files, kinds, seconds=seconds, options=options)
+    step = virtual_machine_step(kernel, files, kinds, seconds=seconds, report=f"vm-{kernel}-two-cpus",
+                                options=[*options, *TWO_CPUS])
     return dataclasses.replace(step, name=f"{step.name}, two CPUs")
 
 
@@ -227,9 +246,10 @@ def service_steps():
     written = [*built, "write man pages and completions"]
     yield Step("make install, make uninstall", [[str(REPOSITORY / "tests" / "install" / "run"), str(PROGRAMS)]],
                needs=written, kinds=("all",))
-    yield Step("units on a real systemd",
-               [[str(REPOSITORY / "tests" / "systemd" / "run"), str(BUILD / MAIN_KERNEL / "virtio_loopback.ko"),
-                 str(PROGRAMS), str(BUILD / "systemd")]],
+    systemd = [str(REPOSITORY / "tests" / "systemd" / "run"), str(BUILD / MAIN_KERNEL / "virtio_loopback.ko"),
+               str(PROGRAMS), str(BUILD / "systemd")]
+    yield Step("units on a real systemd", [systemd],
+               again=lambda failed: [*systemd, *sorted({test.split("::")[0] for test in failed})],
                needs=[*written, f"build the driver for {MAIN_KERNEL}"], alone="vm", kinds=("all",),
                closing=PYTEST_CLOSING)
     yield Step("Debian packages in a clean Debian",
