@@ -405,23 +405,23 @@ fn a_change_while_playing_is_a_ramp_without_a_step() {
     let device = Device::player();
     let mut card = mixer(&device);
     card.prepare(0, &MONO);
-    let played = LEVEL.to_le_bytes().repeat(80 * 30);
+    let played = LEVEL.to_le_bytes().repeat(80 * 80);
     let heads = card.queue_periods(0, &played, 160);
     card.kick(TX);
     card.must(START, 0);
     for (place, head) in heads.into_iter().enumerate() {
         card.completion(TX).expect_played(head);
         match place {
-            5 => card.must_set_control(MASTER_VOLUME, &[UNITY - 20 * STEPS; 8]),
-            15 => card.must_set_control(MASTER_SWITCH, &[0]),
+            20 => card.must_set_control(MASTER_VOLUME, &[UNITY - 20 * STEPS; 8]),
+            60 => card.must_set_control(MASTER_SWITCH, &[0]),
             _ => {}
         }
     }
     card.close(0);
     let found = heard(&device.path("out.wav"));
-    assert_eq!(found.len(), 80 * 30);
+    assert_eq!(found.len(), 80 * 80);
     // 5 ms are 40 frames.
-    assert_eq!(found[..80 * 5], [LEVEL; 80 * 5]);
+    assert_eq!(found[..80 * 20], [LEVEL; 80 * 20]);
     assert!(
         found
             .windows(2)
@@ -430,7 +430,7 @@ fn a_change_while_playing_is_a_ramp_without_a_step() {
     let ramps = found.windows(2).filter(|pair| pair[0] != pair[1]).count();
     assert!((60..=80).contains(&ramps), "{ramps} frames of ramps");
     assert!(found.iter().filter(|&&sample| sample == LEVEL / 10).count() > 80 * 5);
-    assert_eq!(found[80 * 29..], [0; 80]);
+    assert_eq!(found[80 * 79..], [0; 80]);
 }
 
 fn microphone(bytes: &[u8]) -> Device {
@@ -467,7 +467,7 @@ fn a_volume_can_be_changed_while_capturing() {
     let device = microphone(&sound);
     let mut card = mixer(&device);
     card.prepare(0, &MONO);
-    let heads: Vec<_> = (0..20).map(|_| card.queue_capture(0, 160)).collect();
+    let heads: Vec<_> = (0..80).map(|_| card.queue_capture(0, 160)).collect();
     card.kick(RX);
     card.must(START, 0);
     let mut found = Vec::new();
@@ -486,7 +486,7 @@ fn a_volume_can_be_changed_while_capturing() {
             .windows(2)
             .all(|pair| (0..=250).contains(&(pair[0] - pair[1])))
     );
-    assert_eq!(found[80 * 19..], [1000; 80]);
+    assert_eq!(found[80 * 79..], [1000; 80]);
 }
 
 /// `VIRTIO_SND_EVT_CTL_NOTIFY`

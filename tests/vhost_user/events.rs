@@ -366,7 +366,7 @@ fn params(features: u32) -> Params {
 
 /// Waits until the clock has passed what was queued.
 fn run_dry() {
-    std::thread::sleep(Duration::from_millis(30));
+    std::thread::sleep(Duration::from_millis(100));
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn a_held_stream_moves_nothing_and_costs_nothing_and_goes_on_with_the_graph() {
     server.link(&[]);
     card.completion(TX);
     server.link(&["-d"]);
-    std::thread::sleep(Duration::from_millis(200));
+    std::thread::sleep(Duration::from_millis(500));
     while card.completed(TX).is_some() {}
     sleeps(&device, "held");
     assert!(card.completed(TX).is_none(), "nothing is linked");
