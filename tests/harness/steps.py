@@ -123,9 +123,9 @@ class Step:
 def failed_tests(lines):
     """The tests that have failed, of what pytest has printed. None where those are many, or where anything was wrong
     besides: a complaint of the kernel, a panic, a leak, something left behind."""
-    failed = [found[1] for line in lines if (found := re.match(r"FAILED (\S+::.+?)( - .*)?$", line))]
-    errors = any(re.match(r"ERROR \S+::", line) for line in lines)
-    return [] if errors or len(failed) > MANY_FAILED else failed
+    failed = [found[1] for line in lines if (found := re.match(r"(?:FAILED|ERROR) (\S+::.+?)( - .*)?$", line))]
+    more = any(re.match(r"_+ ERROR at teardown of ", line) for line in lines)
+    return [] if more or len(failed) > MANY_FAILED else failed
 
 
 def compiler_warnings(lines):
