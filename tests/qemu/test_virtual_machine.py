@@ -67,7 +67,7 @@ RECORDED = Task("record", "record", FILE, format="S24_3LE", channels=1, rate=441
                 frames=100000, record=6 * 22050)
 MUTE = Task("mute", "mix", FILE, elements={"Master": ["mute"]})
 MUTED = Task("muted", "play", FILE, rate=44100, period=22050, buffer=88200, frames=3 * 22050)
-BOTH = Task("play and record", "both", LOOP, period=18000, buffer=288000, frames=288000, record=540000)
+BOTH = Task("play and record", "both", LOOP, period=18000, buffer=288000, frames=288000, record=720000)
 TASKS = [FULL, LONG, TWO, SIX, RECORDED, MUTE, MUTED, BOTH]
 
 

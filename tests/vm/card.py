@@ -107,9 +107,11 @@ class Card:
             return None
 
     def node_names(self):
-        """Names of its device nodes in /dev/snd, sorted. All are there with the one for its controls: before, none."""
+        """Names of its device nodes, sorted. All are known with the one for its controls, and in /dev/snd a moment
+        later: before, none."""
         names = sorted(path.parent.name for path in self.folder.glob("virtio*/sound/card*/*/dev"))
-        return names if any(name.startswith("controlC") for name in names) else []
+        complete = any(name.startswith("controlC") for name in names)
+        return names if complete and all(pathlib.Path("/dev/snd", name).exists() for name in names) else []
 
     def nodes(self):
         """The same, waited for."""

@@ -39,6 +39,13 @@ def prepare():
     programs.run("udevadm", "settle")
 
 
+def load_drivers(*names):
+    """Modules of the kernel's that are not there yet. modprobe reads the host's files, which may take long."""
+    missing = [name for name in names if not pathlib.Path("/sys/module", name).exists()]
+    if missing:
+        programs.run("modprobe", "-a", *missing)
+
+
 def watches_itself():
     """Whether it is a kernel of tests/harness/build-kernel, with several times the work for everything, and
     which does not give freed memory away at once."""

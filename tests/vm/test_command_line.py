@@ -207,7 +207,7 @@ def test_a_card_that_its_driver_has_given_up_is_told():
 
 def wait_for_card(name):
     card = Card(name)
-    wait_until(lambda: card.state() == "live" and card.alsa_id() == name, f"the card {name}")
+    wait_until(lambda: card.state() == "live" and card.alsa_id() == name and card.node_names(), f"the card {name}")
 
 
 def children(pid):

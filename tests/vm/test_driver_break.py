@@ -12,7 +12,7 @@ import time
 import device
 import pytest
 from device import Backend, Control, wait_until
-from machine import watches_itself
+from machine import load_drivers, watches_itself
 from network import HEADER, answer, ask, interface, keep, set_up
 
 SECONDS = 1 if watches_itself() else 8  # such a kernel is given many times the instructions in each
@@ -20,7 +20,7 @@ SECONDS = 1 if watches_itself() else 8  # such a kernel is given many times the 
 
 @pytest.fixture(autouse=True)
 def tidy():
-    subprocess.run(["modprobe", "virtio_net"], check=True)
+    load_drivers("virtio_net")
     yield
     device.destroy_all()
 

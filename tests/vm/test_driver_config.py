@@ -2,12 +2,13 @@
 """Config space: read from the kernel's copy, written by request, changed with notice."""
 
 import glob
+import os
 import struct
-import subprocess
 
 import device
 import pytest
 from device import INPUT, NET, Backend, Control, sysfs, wait_until
+from machine import load_drivers
 from network import interface, keep, set_up
 
 MAC = b"\x02\x6c\x6f\x6f\x70\x01"
@@ -18,7 +19,7 @@ LINK_UP = 1
 
 @pytest.fixture(autouse=True)
 def tidy():
-    subprocess.run(["modprobe", "-a", "virtio_net", "virtio_input"], check=True)
+    load_drivers("virtio_net", "virtio_input")
     yield
     device.destroy_all()
 
@@ -143,10 +144,10 @@ def test_a_write_is_answered_before_the_driver_goes_on():
         control.create("keys", device_id=INPUT, queue_sizes=[64, 8], config=bytes(136))
         config = InputConfig(control)
         backend = Backend(control, keep, write_config=config.write)
-        found = wait_until(lambda: glob.glob(f"{device.SYSFS}/keys/virtio*/input/input*"), what="the input device")
-        with open(f"{found[0]}/name", encoding="ascii") as name:
+        found = wait_until(lambda: glob.glob(f"{device.SYSFS}/keys/virtio*/input/input*/name"), what="the input device")
+        with open(found[0], encoding="ascii") as name:
             assert name.read().strip() == "Loopback keys"
-        with open(f"{found[0]}/capabilities/key", encoding="ascii") as keys:
+        with open(f"{os.path.dirname(found[0])}/capabilities/key", encoding="ascii") as keys:
             assert int(keys.read().split()[-1], 16) == 1 << config.KEY_A
         assert all(len(data) == 1 for _, data in config.writes)
         assert sysfs("keys", "request_timeouts") == "0"

@@ -5,16 +5,16 @@ import ctypes
 import errno
 import fcntl
 import os
-import subprocess
 
 import device
 import pytest
 from device import Control, wait_until
+from machine import load_drivers
 
 
 @pytest.fixture(autouse=True)
 def tidy():
-    subprocess.run(["modprobe", "virtio_net"], check=True)
+    load_drivers("virtio_net")
     yield
     device.destroy_all()
 

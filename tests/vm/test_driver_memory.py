@@ -10,12 +10,13 @@ import subprocess
 import device
 import pytest
 from device import PAGE, Backend, Control, Memory, Served, sysfs, wait_until
+from machine import load_drivers
 from network import Interface, answer, interface, set_up
 
 
 @pytest.fixture(autouse=True)
 def tidy():
-    subprocess.run(["modprobe", "virtio_net"], check=True)
+    load_drivers("virtio_net")
     yield
     device.destroy_all()
 

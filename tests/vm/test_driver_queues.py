@@ -3,18 +3,18 @@
 
 import os
 import select
-import subprocess
 import time
 
 import device
 import pytest
 from device import RNG, Backend, Control, Memory, Reader, SplitQueue, sysfs, wait_until
+from machine import load_drivers
 from network import RX, TX, Interface, answer, deliver, interface, set_up
 
 
 @pytest.fixture(autouse=True)
 def tidy():
-    subprocess.run(["modprobe", "-a", "virtio_net", "virtio_rng"], check=True)
+    load_drivers("virtio_net", "virtio_rng")
     yield
     device.destroy_all()
 

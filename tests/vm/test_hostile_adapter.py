@@ -15,13 +15,13 @@ import random
 import select
 import signal
 import struct
-import subprocess
 import threading
 
 import device
 import linux
 import pytest
 from device import Control, Served, sysfs, wait_until
+from machine import load_drivers
 from neighbour import Neighbour
 from network import interface, set_up
 from test_hostile_device import (
@@ -34,7 +34,7 @@ UFFDIO_WRITEPROTECT, WP_ASYNC, MODE_WP = 0xC018AA06, 1 << 15, 2
 
 @pytest.fixture(autouse=True)
 def neighbour(make_card):
-    subprocess.run(["modprobe", "-a", "virtio_net", "virtio_input"], check=True)
+    load_drivers("virtio_net", "virtio_input")
     next_door = Neighbour(make_card)
     yield next_door
     destroy("wire")
@@ -205,6 +205,7 @@ def test_a_flood_of_every_call(neighbour):
         thread.start()
     try:
         neighbour.play()
+        wait_until(lambda: not CALLS.keys() - done.keys(), what=f"every call: {done}")
     finally:
         stop.set()
         for thread in threads:

@@ -23,6 +23,7 @@ import device
 import pytest
 from device import Backend, Control, Memory, Served, sysfs, wait_until
 from kernel_log import KernelLog
+from machine import load_drivers
 from neighbour import Neighbour
 from network import answer, ask, interface, set_up
 from programs import FOLDER, Program, bind_virtio_snd, path_of, run
@@ -53,8 +54,7 @@ pytestmark = pytest.mark.kernel_may_say(DRIVERS_SAY)
 
 @pytest.fixture(autouse=True)
 def neighbour(make_card):
-    if not pathlib.Path("/sys/module/virtio_net").exists():
-        subprocess.run(["modprobe", "virtio_net"], check=True)
+    load_drivers("virtio_net")
     next_door = Neighbour(make_card)
     yield next_door
     destroy("wire")
@@ -322,6 +322,8 @@ def test_an_answer_that_may_come_when_the_probe_has_given_up(seconds, heard, eve
     queues; an answer in between would be for memory that belongs to others, so late ones are not heard, however
     many events the driver hears of meanwhile."""
 
+    answered = []
+
     def handle(index, queue, chain):
         if index == CONTROLQ:
             for _ in range(events):
@@ -330,6 +332,7 @@ def test_an_answer_that_may_come_when_the_probe_has_given_up(seconds, heard, eve
             if not events:
                 time.sleep(seconds)
             queue.write(chain, struct.pack("<I", SND_OK) + bytes(JACK_INFO))
+            answered.append(chain)
 
     handle.leaves = (EVENTQ,)
     with Control() as control:
@@ -338,7 +341,7 @@ def test_an_answer_that_may_come_when_the_probe_has_given_up(seconds, heard, eve
         folder = pathlib.Path(device.SYSFS, "wire")
         wait_until(lambda: list(folder.glob("virtio*")), what="the virtio device")
         (virtio,) = folder.glob("virtio*")
-        wait_until(lambda: backend.served and backend.served.queues[CONTROLQ].used, what="the answer")
+        wait_until(lambda: answered, what="the answer")
         # Whether it has been heard, nobody says before the second is over.
         time.sleep(1)
         assert (virtio / "driver").exists() == heard
@@ -367,10 +370,12 @@ def sound_device(control, answers, leaves=(1, 2, 3), features=0, flags=0, size=6
 
 
 def wait_for_card():
-    """Its folder, once virtio_snd has been bound and the last of its files is there."""
+    """Its folder, once virtio_snd has been bound and the last of its files is there, and then its node."""
     folder = pathlib.Path(device.SYSFS, "wire")
     wait_until(lambda: list(folder.glob("virtio*/driver")), what="the driver")
-    return wait_until(lambda: next(folder.glob("virtio*/sound/card*/controlC*"), None), what="the card").parent
+    control = wait_until(lambda: next(folder.glob("virtio*/sound/card*/controlC*"), None), what="the card")
+    wait_until(pathlib.Path("/dev/snd", control.name).exists, what="its node")
+    return control.parent
 
 
 def test_an_event_that_comes_while_the_card_is_being_made_is_heard_afterwards():

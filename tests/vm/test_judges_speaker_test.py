@@ -31,7 +31,6 @@ def spans(path):
         yield (len(data) - len(data.lstrip(b"\0"))) // width, -(-len(data.rstrip(b"\0")) // width)
 
 
-@pytest.mark.time_limit(120)
 @pytest.mark.parametrize("name", CASES)
 def test_the_speakers_in_turn(make_card, tmp_path, name):
     card = make_card("music", "--host", "file", "--playback-file", tmp_path / "out.wav")

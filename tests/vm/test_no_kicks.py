@@ -117,7 +117,7 @@ def test_a_player_that_is_a_little_late(patient):
     """It comes up to a buffer after its sound has run out: the device has looked for it meanwhile."""
     patient.wait_for(FIRST)
     before = patient.card.counter("kicks")
-    for late in (0.005, 0.010, 0.020, 0.030):
+    for late in (0.005, 0.010, 0.020, 0.025):
         patient.program.send(signal.SIGSTOP)
         start = patient.periods()
         time.sleep(0.040 + late)

@@ -39,6 +39,6 @@ def test_no_attack_of_the_unit_tests_leaves_it():
     """They are skipped where a kernel lacks a part of the sandbox, as that of the machine that builds may. This one
     lacks none."""
     assert UNIT_TESTS.exists(), f"no unit tests: tests/harness/build-unit-tests {UNIT_TESTS}"
-    result = programs.run(UNIT_TESTS, "sandbox::tests::")
+    result = programs.run(UNIT_TESTS, "sandbox::tests::", timeout=170)
     assert "what_only_an_attacker_does_ends_the_process ... ok" in result.stdout, result.stdout
     assert "; off: " not in result.stderr, result.stderr

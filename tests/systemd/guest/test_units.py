@@ -166,7 +166,7 @@ def test_an_application_with_a_long_buffer_does_not_hear_of_a_killed_guard(by):
     """With the buffer that aplay takes if not told: systemd starts the program anew. With its sandbox that takes 0.23 s
     here, and systemd's timers may be late by 0.25 s, of which the hole has never had much."""
     restarts = int(show(device_unit("music"), "NRestarts"))
-    end_while_it_plays(by, [guard_process], ["--buffer-size", "24000"], 21600)
+    end_while_it_plays(by, [guard_process], ["--buffer-size", "24000"], 24000)
     assert int(show(device_unit("music"), "NRestarts")) == restarts + 1
     assert "stream 0: stopped after" in journal("-u", device_unit("music"), "-o", "cat")
 
@@ -177,7 +177,7 @@ def test_an_application_with_a_long_buffer_does_not_hear_of_device_process_and_a
     before, kept = adapter_process("music"), inflight.stat()
     restarts = int(show("virtio-loopback@music", "NRestarts"))
     # systemd may be 0.3 s late for RestartSec=, however short that is, and the start takes 0.25 s here.
-    end_while_it_plays(signal.SIGKILL, [device_process, adapter_process], ["--buffer-size", "36000"], 28800)
+    end_while_it_plays(signal.SIGKILL, [device_process, adapter_process], ["--buffer-size", "36000"], 33600)
     wait_until(lambda: state("virtio-loopback@music") == "active", "the new adapter to be ready")
     assert adapter_process("music") not in (0, before)
     assert int(show("virtio-loopback@music", "NRestarts")) == restarts + 1
