@@ -57,7 +57,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def machine():
+def machine(request):
     """The guest, ready for the tests; at the end, what its kernel has watched all the time."""
     if os.getuid() or not os.environ.get("VIRTIO_LOOPBACK_MODULE"):
         pytest.exit("these tests run as root in a virtual machine: use tests/harness/vm-tests", 2)
@@ -66,8 +66,10 @@ def machine():
     assert lockdep_watches(), "lockdep has given up"
     found = leaks()
     assert not found, f"memory that nothing refers to:\n{found}"
-    gc.collect()  # what tests have left open in this process
-    unload_module()
+    # One that has failed may have left open what keeps the driver.
+    if not request.session.testsfailed:
+        gc.collect()  # what tests have left open in this process
+        unload_module()
 
 
 def alarm(number, frame):
