@@ -24,7 +24,7 @@ ADVISORY_SECONDS = 60  # how long its database may take to come
 DEBUG_KERNELS = ["6.12-debug", "6.12-kcsan"]  # `make test-debug-kernels` boots these
 FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS") or 3600)
 SHORT_FUZZ_SECONDS = 30
-MANY_FAILED = 3  # so many tests are run again, see Step.run()
+FEW_FAILED = 3  # up to so many tests are run again, see Step.run()
 KERNELS = ["5.10", "6.1", "6.12", "6.12-rt", "7.2"]  # the driver builds against these
 MAIN_KERNEL = "6.12"  # `make test` boots this one
 TEST_KERNELS = ["6.1", "6.12-rt", "7.2"]  # `make test-kernels` boots these
@@ -125,7 +125,7 @@ def failed_tests(lines):
     besides: a complaint of the kernel, a panic, a leak, something left behind."""
     failed = [found[1] for line in lines if (found := re.match(r"(?:FAILED|ERROR) (\S+::.+?)( - .*)?$", line))]
     more = any(re.match(r"_+ ERROR at teardown of ", line) for line in lines)
-    return [] if more or len(failed) > MANY_FAILED else failed
+    return [] if more or len(failed) > FEW_FAILED else failed
 
 
 def compiler_warnings(lines):
@@ -163,9 +163,9 @@ def build_steps():
 def virtual_machine_step(kernel, selection, kinds, *needs, seconds=VM_SECONDS, report="", options=()):
     driver = f"build the driver for {kernel}"
 
-    def command(tests, report):
+    def command(tests, folder):
         return [str(HARNESS / "vm-tests"), "--kernel", kernel, "--module", str(BUILD / kernel / "virtio_loopback.ko"),
-                "--binaries", str(PROGRAMS), "--report", str(BUILD / report), "--time-limit", str(seconds),
+                "--binaries", str(PROGRAMS), "--report", str(BUILD / folder), "--time-limit", str(seconds),
                 *options, "--", "-v", *tests]
 
     report = report or f"vm-{kernel}"
