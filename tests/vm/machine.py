@@ -43,7 +43,7 @@ def load_drivers(*names):
     """Modules of the kernel's that are not there yet. modprobe reads the host's files, which may take long."""
     missing = [name for name in names if not pathlib.Path("/sys/module", name).exists()]
     if missing:
-        programs.run("modprobe", "-a", *missing)
+        subprocess.run(["modprobe", "-a", *missing], check=True)
 
 
 def watches_itself():
