@@ -105,7 +105,7 @@ static void vl_small_free_all(struct vl_bounce *bounce)
 	unsigned int i;
 
 	bounce->small_free = VL_SMALL_NONE;
-	bounce->small_used = 0;
+	WRITE_ONCE(bounce->small_used, 0);
 	for (i = bounce->small_count; i-- > 0;) {
 		struct vl_small *small = &bounce->small[i];
 
@@ -260,7 +260,7 @@ static dma_addr_t vl_small_map(struct vl_device *vl, void *data, size_t size,
 		addr = bounce->base + bounce->small_free * VL_SMALL_SIZE;
 		small = &bounce->small[bounce->small_free];
 		bounce->small_free = small->next_free;
-		bounce->small_used++;
+		WRITE_ONCE(bounce->small_used, bounce->small_used + 1);
 		small->data = data;
 		small->size = size;
 		small->kept = written && vl_pages_keep(data, size);
@@ -290,7 +290,7 @@ static void vl_small_unmap(struct vl_device *vl, struct vl_small *small,
 		small->data = NULL;
 		small->next_free = bounce->small_free;
 		bounce->small_free = small - bounce->small;
-		bounce->small_used--;
+		WRITE_ONCE(bounce->small_used, bounce->small_used - 1);
 	}
 	spin_unlock_irqrestore(&bounce->lock, flags);
 }

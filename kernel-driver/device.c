@@ -59,8 +59,8 @@ static void vl_device_release(struct device *dev)
 }
 
 /*
- * Probing a driver that failed before: it may have had no process to ask.
- * The device is in the state that the failed probe has left.
+ * Probing a driver that failed before, if none is there: it may have had no
+ * process to ask. The device is in the state that the failed probe has left.
  */
 static void vl_device_probe_again(struct vl_device *vl)
 {
@@ -154,8 +154,7 @@ static void vl_device_probe(struct vl_device *vl)
 static void vl_device_probe_later(struct vl_device *vl)
 {
 	spin_lock(&vl->lock);
-	if (!vl->vdev.dev.driver)
-		vl->probe_again = true;
+	vl->probe_again = true;
 	spin_unlock(&vl->lock);
 	/* Where it is still near, vl_device_wake_all() does so once more. */
 	queue_work(vl_workqueue, &vl->life_work);
@@ -309,7 +308,8 @@ static int vl_device_take_over(struct vl_device *vl, struct vl_control *control)
 	} else {
 		vl->control = control;
 		get_device(&vl->dev);
-		if (vl->config_ready && !vl->vdev.dev.driver)
+		/* A driver that is there may be about to give up. */
+		if (vl->config_ready)
 			vl->probe_again = true;
 		if (vl->probe_again)
 			queue_work(vl_workqueue, &vl->life_work);
@@ -340,7 +340,7 @@ void vl_device_detach(struct vl_device *vl, struct vl_control *control)
 	vl->control = NULL;
 	vl_request_abandon(vl);
 	spin_unlock(&vl->lock);
-	vl_queue_control_closed(vl);
+	vl_queue_see_served(vl);
 	put_device(&vl->dev);
 }
 
@@ -361,16 +361,25 @@ int vl_device_destroy(const char *name, struct vl_control *control)
 	return err;
 }
 
+/* The system has slept: every adapter has its time from now on. */
+void vl_device_prolong_all(void)
+{
+	struct vl_device *vl;
+
+	mutex_lock(&vl_devices_mutex);
+	list_for_each_entry(vl, &vl_devices, entry)
+		vl_request_prolong(vl);
+	mutex_unlock(&vl_devices_mutex);
+}
+
 /* The system has slept: processes run again, and what waited for that. */
 void vl_device_wake_all(void)
 {
 	struct vl_device *vl;
 
 	mutex_lock(&vl_devices_mutex);
-	list_for_each_entry(vl, &vl_devices, entry) {
-		vl_request_prolong(vl);
+	list_for_each_entry(vl, &vl_devices, entry)
 		queue_work(vl_workqueue, &vl->life_work);
-	}
 	mutex_unlock(&vl_devices_mutex);
 }
 
@@ -413,7 +422,8 @@ void vl_device_describe(struct vl_device *vl,
 	out->queue_count = vl->queue_count;
 	out->config_size = vl->config_size;
 	out->owner = from_kuid_munged(current_user_ns(), vl->owner);
-	out->driver_bound = !!READ_ONCE(vl->vdev.dev.driver);
+	/* As it is just now; under the lock of the driver core, not of ours. */
+	out->driver_bound = !!data_race(READ_ONCE(vl->vdev.dev.driver));
 
 	spin_lock(&vl->lock);
 	out->driver_features = vl->driver_features;

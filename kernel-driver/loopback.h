@@ -285,6 +285,7 @@ u32 vl_device_list(struct virtio_loopback_device *devices, u32 capacity);
 void vl_device_describe(struct vl_device *vl,
 			struct virtio_loopback_device *out);
 u32 vl_device_state(struct vl_device *vl);
+void vl_device_prolong_all(void);
 void vl_device_wake_all(void);
 int vl_device_may_probe(struct vl_device *vl);
 
@@ -337,7 +338,7 @@ void vl_queue_detach_all(struct vl_device *vl);
 void vl_queue_flush(struct vl_device *vl);
 void vl_queue_synchronize(struct vl_device *vl);
 void vl_queue_hangup_work(struct work_struct *work);
-void vl_queue_control_closed(struct vl_device *vl);
+void vl_queue_see_served(struct vl_device *vl);
 
 /* memory.c */
 int vl_memory_init(struct vl_device *vl, size_t bounce_size,

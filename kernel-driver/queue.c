@@ -249,6 +249,14 @@ static void vl_kick_attach(struct vl_queue *queue, struct eventfd_ctx *ctx)
 		eventfd_ctx_put(old);
 }
 
+/* What was kicked so far is for nobody. */
+static void vl_kick_forget(struct vl_queue *queue)
+{
+	spin_lock_irq(&queue->kick_lock);
+	queue->kicked = false;
+	spin_unlock_irq(&queue->kick_lock);
+}
+
 static int vl_eventfds_replace(struct vl_queue *queue,
 			       struct eventfd_ctx *kick, struct file *call_file,
 			       struct eventfd_ctx *call)
@@ -324,17 +332,18 @@ void vl_queue_detach_all(struct vl_device *vl)
 
 		vl_call_detach(queue);
 		vl_kick_attach(queue, NULL);
-		queue->kicked = false;
 	}
 	mutex_unlock(&vl->eventfds);
 	vl_queue_synchronize(vl);
+	for (i = 0; i < vl->queue_count; i++)
+		vl_kick_forget(&vl->queues[i]);
 }
 
 /*
  * Detach what was hung up, and see whether somebody is left to serve.
- * Returns whether this was the last one. Context: vl->eventfds held.
+ * Context: vl->eventfds held.
  */
-static bool vl_calls_update(struct vl_device *vl)
+static void vl_calls_update(struct vl_device *vl)
 {
 	bool served = false;
 	u32 i;
@@ -347,38 +356,30 @@ static bool vl_calls_update(struct vl_device *vl)
 		if (queue->call)
 			served = true;
 	}
-	if (!served) {
-		spin_lock(&vl->lock);
-		vl->abandoned = true;
-		spin_unlock(&vl->lock);
-	}
-	return !served;
-}
-
-void vl_queue_hangup_work(struct work_struct *work)
-{
-	struct vl_device *vl = container_of(work, struct vl_device,
-					    hangup_work);
-	bool abandoned;
-
-	mutex_lock(&vl->eventfds);
-	abandoned = vl_calls_update(vl);
+	if (served)
+		return;
+	spin_lock(&vl->lock);
+	vl->abandoned = true;
+	spin_unlock(&vl->lock);
 	/*
 	 * virtio_console spins for an answer, with interrupts off. The mutex
 	 * keeps the queues, which are deleted once no eventfd is accepted.
 	 */
-	if (abandoned && vl->accept_eventfds &&
-	    vl->device_id == VIRTIO_ID_CONSOLE)
+	if (vl->accept_eventfds && vl->device_id == VIRTIO_ID_CONSOLE)
 		virtio_break_device(&vl->vdev);
-	mutex_unlock(&vl->eventfds);
 }
 
 /* Without a call eventfd, nobody serves the queues of a device left alone. */
-void vl_queue_control_closed(struct vl_device *vl)
+void vl_queue_see_served(struct vl_device *vl)
 {
 	mutex_lock(&vl->eventfds);
 	vl_calls_update(vl);
 	mutex_unlock(&vl->eventfds);
+}
+
+void vl_queue_hangup_work(struct work_struct *work)
+{
+	vl_queue_see_served(container_of(work, struct vl_device, hangup_work));
 }
 
 void vl_queue_init(struct vl_device *vl, u32 index, u32 max_size)

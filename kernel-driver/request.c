@@ -51,7 +51,7 @@ static void vl_request_end(struct vl_device *vl, struct vl_request *request,
 			atomic64_inc(&vl->counters.restarts);
 	}
 	if (request->attended) {
-		request->done = true;
+		WRITE_ONCE(request->done, true);
 		wake_up_all(&vl->wait);
 	} else {
 		kfree(request);
@@ -70,12 +70,12 @@ static void vl_requests_end(struct vl_device *vl, u32 types, int status)
 
 static struct vl_request *vl_request_new(u32 type, bool attended)
 {
-	struct vl_request *request = kzalloc(sizeof(*request), GFP_KERNEL);
+	struct vl_request *request;
 
-	if (request) {
-		request->message.type = type;
-		request->attended = attended;
-	}
+	/* Nobody could be told that the adapter will not be asked. */
+	request = kzalloc(sizeof(*request), GFP_KERNEL | __GFP_NOFAIL);
+	request->message.type = type;
+	request->attended = attended;
 	return request;
 }
 
@@ -112,6 +112,14 @@ static long vl_request_wait_awake(struct vl_device *vl,
 	return left;
 }
 
+/* Context: vl->lock held. It has its time from now on, where nobody waits. */
+static void vl_request_expire_later(struct vl_device *vl,
+				    struct vl_request *request)
+{
+	request->expires = jiffies + VL_START_TIMEOUT;
+	mod_delayed_work(vl_workqueue, &vl->expire_work, VL_START_TIMEOUT);
+}
+
 /* Wait for the answer to a request that was queued, and free it. */
 static void vl_request_wait(struct vl_device *vl, struct vl_request *request,
 			    long timeout)
@@ -130,6 +138,7 @@ static void vl_request_wait(struct vl_device *vl, struct vl_request *request,
 	    request->message.type == VIRTIO_LOOPBACK_REQUEST_START) {
 		/* Nobody waits any more; it can be answered after the sleep. */
 		request->attended = false;
+		vl_request_expire_later(vl, request);
 		request = NULL;
 	} else if (!request->done) {
 		vl_request_end(vl, request, left < 0 ? -EINTR : -ETIMEDOUT);
@@ -148,18 +157,17 @@ void vl_request_start(struct vl_device *vl, bool wait)
 	bool queued = false;
 
 	request = vl_request_new(VIRTIO_LOOPBACK_REQUEST_START, wait);
-	if (!request)
-		return;
 	spin_lock(&vl->lock);
 	if (!vl->dying && vl->status & VIRTIO_CONFIG_S_DRIVER_OK) {
 		vl_requests_end(vl, VL_STARTS, -ECANCELED);
 		request->message.start.features = vl->driver_features;
-		request->expires = jiffies + VL_START_TIMEOUT;
 		if (vl->used)
 			request->message.flags = VIRTIO_LOOPBACK_START_RESUME;
 		queued = vl_request_queue(vl, request);
 		vl->start_pending = queued;
 		vl->started = false;
+		if (queued && !wait)
+			vl_request_expire_later(vl, request);
 	}
 	spin_unlock(&vl->lock);
 
@@ -167,9 +175,6 @@ void vl_request_start(struct vl_device *vl, bool wait)
 		kfree(request);
 	else if (wait)
 		vl_request_wait(vl, request, VL_START_TIMEOUT);
-	else
-		mod_delayed_work(vl_workqueue, &vl->expire_work,
-				 VL_START_TIMEOUT);
 }
 
 static void vl_request_expire_work(struct work_struct *work)
@@ -195,10 +200,7 @@ void vl_request_prolong(struct vl_device *vl)
 
 	spin_lock(&vl->lock);
 	list_for_each_entry(request, &vl->requests, entry)
-		request->expires = jiffies + VL_START_TIMEOUT;
-	if (!list_empty(&vl->requests))
-		mod_delayed_work(vl_workqueue, &vl->expire_work,
-				 VL_START_TIMEOUT);
+		vl_request_expire_later(vl, request);
 	spin_unlock(&vl->lock);
 }
 
@@ -215,7 +217,7 @@ void vl_request_stop(struct vl_device *vl)
 	spin_lock(&vl->lock);
 	vl_requests_end(vl, VL_STARTS, -ECANCELED);
 	vl->started = false;
-	if (request && vl->used)
+	if (vl->used)
 		queued = vl_request_queue(vl, request);
 	vl->stopping = queued;
 	spin_unlock(&vl->lock);
@@ -238,8 +240,6 @@ void vl_request_config_write(struct vl_device *vl, u32 offset,
 	bool queued;
 
 	request = vl_request_new(VIRTIO_LOOPBACK_REQUEST_CONFIG_WRITE, true);
-	if (!request)
-		return;
 	request->message.config_write.offset = offset;
 	request->message.config_write.length = length;
 	memcpy(request->message.config_write.data, data, length);

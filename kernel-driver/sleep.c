@@ -42,7 +42,8 @@ static unsigned int vl_probes;
 /* Whether processes cannot be counted on to run. */
 bool vl_sleep_near(void)
 {
-	return READ_ONCE(vl_sleep_announced);
+	/* Pairs with vl_sleep_announce(). */
+	return smp_load_acquire(&vl_sleep_announced);
 }
 
 /* How often the system has woken up. */
@@ -84,9 +85,10 @@ void vl_sleep_probe_end(void)
 static void vl_sleep_announce(bool announced)
 {
 	spin_lock(&vl_sleep_lock);
-	WRITE_ONCE(vl_sleep_announced, announced);
 	if (!announced)
 		WRITE_ONCE(vl_sleep_count, vl_sleep_count + 1);
+	/* Who sees that sleep is over, in vl_sleep_since(), sees that it was. */
+	smp_store_release(&vl_sleep_announced, announced);
 	spin_unlock(&vl_sleep_lock);
 }
 
@@ -105,6 +107,8 @@ static int vl_sleep_notify(struct notifier_block *block, unsigned long event,
 	case PM_POST_SUSPEND:
 	case PM_POST_HIBERNATION:
 	case PM_POST_RESTORE:
+		/* Before its end: afterwards a request may expire at once. */
+		vl_device_prolong_all();
 		vl_sleep_announce(false);
 		vl_device_wake_all();
 		break;

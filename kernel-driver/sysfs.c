@@ -22,8 +22,13 @@ static u64 vl_kicks(struct vl_device *vl)
 	u64 kicks = 0;
 	u32 i;
 
-	for (i = 0; i < vl->queue_count; i++)
-		kicks += READ_ONCE(vl->queues[i].kicks);
+	for (i = 0; i < vl->queue_count; i++) {
+		struct vl_queue *queue = &vl->queues[i];
+
+		spin_lock_irq(&queue->kick_lock);
+		kicks += queue->kicks;
+		spin_unlock_irq(&queue->kick_lock);
+	}
 	return kicks;
 }
 
@@ -35,6 +40,26 @@ static s64 vl_calls(struct vl_device *vl)
 	for (i = 0; i < vl->queue_count; i++)
 		calls += atomic64_read(&vl->queues[i].calls);
 	return calls;
+}
+
+static u64 vl_driver_features(struct vl_device *vl)
+{
+	u64 features;
+
+	spin_lock(&vl->lock);
+	features = vl->driver_features;
+	spin_unlock(&vl->lock);
+	return features;
+}
+
+static bool vl_attached(struct vl_device *vl)
+{
+	bool attached;
+
+	spin_lock(&vl->lock);
+	attached = vl->control;
+	spin_unlock(&vl->lock);
+	return attached;
 }
 
 static const char *vl_state_name(struct vl_device *vl)
@@ -57,8 +82,8 @@ VL_ATTRIBUTE(vendor_id, "%u", vl->vendor_id);
 VL_ATTRIBUTE(owner, "%u", from_kuid_munged(&init_user_ns, vl->owner));
 VL_ATTRIBUTE(state, "%s", vl_state_name(vl));
 VL_ATTRIBUTE(features, "0x%016llx", vl->features);
-VL_ATTRIBUTE(driver_features, "0x%016llx", vl->driver_features);
-VL_ATTRIBUTE(attached, "%d", !!READ_ONCE(vl->control));
+VL_ATTRIBUTE(driver_features, "0x%016llx", vl_driver_features(vl));
+VL_ATTRIBUTE(attached, "%d", vl_attached(vl));
 VL_ATTRIBUTE(queues, "%u", vl->queue_count);
 VL_ATTRIBUTE(memory_size, "%llu", (u64)vl->memory.pages << PAGE_SHIFT);
 VL_ATTRIBUTE(kicks, "%llu", vl_kicks(vl));
@@ -87,8 +112,12 @@ static ssize_t driver_show(struct device *dev, struct device_attribute *attr,
 	ssize_t length;
 	bool locked;
 
-	/* The lock keeps the driver; probing may hold it for seconds. */
-	locked = READ_ONCE(vl->config_ready) && device_trylock(&vl->vdev.dev);
+	/*
+	 * The lock keeps the driver; probing may hold it for seconds. Pairs with
+	 * vl_reset(): there is a lock.
+	 */
+	locked = smp_load_acquire(&vl->config_ready) &&
+		 device_trylock(&vl->vdev.dev);
 	if (locked && vl->vdev.dev.driver)
 		name = vl->vdev.dev.driver->name;
 	length = sysfs_emit(buf, "%s\n", name);

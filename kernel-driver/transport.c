@@ -169,6 +169,9 @@ static void vl_set_status(struct virtio_device *vdev, u8 status)
 	if (ready) {
 		vl_queue_accept_eventfds(vl);
 		vl_request_start(vl, true);
+		/* It spins for its answers, from now on. */
+		if (vl->device_id == VIRTIO_ID_CONSOLE)
+			vl_queue_see_served(vl);
 	}
 }
 
@@ -180,7 +183,8 @@ static void vl_reset(struct virtio_device *vdev)
 	spin_lock(&vl->lock);
 	running = vl->status & VIRTIO_CONFIG_S_DRIVER_OK;
 	WRITE_ONCE(vl->status, 0);
-	vl->config_ready = true;
+	/* Pairs with driver_show(). */
+	smp_store_release(&vl->config_ready, true);
 	spin_unlock(&vl->lock);
 
 	if (!running)
@@ -218,6 +222,7 @@ static struct virtqueue *vl_find_vq(struct vl_device *vl, u32 index,
 {
 	struct vl_queue *queue;
 	struct virtqueue *vq;
+	u32 size;
 
 	if (index >= vl->queue_count)
 		return ERR_PTR(-ENOENT);
@@ -227,13 +232,19 @@ static struct virtqueue *vl_find_vq(struct vl_device *vl, u32 index,
 				    vl_queue_notify, callback, name);
 	if (!vq)
 		return ERR_PTR(-ENOMEM);
+	/* Where there is no memory for all of it, it has become smaller. */
+	size = virtqueue_get_vring_size(vq);
+	if (!vl_queues_sensible(vl->device_id, &size, 1)) {
+		vring_del_virtqueue(vq);
+		return ERR_PTR(-ENOMEM);
+	}
 #if VL_HAVE_SYNCHRONIZE_CBS
 	vq->num_max = queue->max_size;
 #endif
 	vq->priv = queue;
 	WRITE_ONCE(queue->muted, false);
 	spin_lock(&vl->lock);
-	queue->size = virtqueue_get_vring_size(vq);
+	queue->size = size;
 	queue->desc_addr = virtqueue_get_desc_addr(vq);
 	queue->driver_addr = virtqueue_get_avail_addr(vq);
 	queue->device_addr = virtqueue_get_used_addr(vq);

@@ -41,8 +41,11 @@ bool vl_unbind_refuses(struct vl_device *vl)
 	 * A probe asks one thing after the other. What its callbacks map, for
 	 * events that a process floods the driver with, is no question.
 	 */
-	if (unlikely(READ_ONCE(vl->probing) == current) && in_task())
+	if (unlikely(READ_ONCE(vl->probing) == current) && in_task()) {
 		WRITE_ONCE(vl->asked, jiffies);
+		/* Before it is in the queue; pairs with vl_unbind_mutes(). */
+		smp_wmb();
+	}
 	if (likely(!task))
 		return false;
 	if (task != current || !in_task())
@@ -57,7 +60,8 @@ bool vl_unbind_refuses(struct vl_device *vl)
  */
 static bool vl_queue_answered(struct vl_queue *queue)
 {
-	return READ_ONCE(queue->vq->num_free) ==
+	/* A driver that is asking just now changes it under its own lock. */
+	return data_race(READ_ONCE(queue->vq->num_free)) ==
 	       virtqueue_get_vring_size(queue->vq);
 }
 
@@ -79,6 +83,8 @@ bool vl_unbind_mutes(struct vl_queue *queue)
 		return true;
 	if (queue->index != VL_SND_CONTROL || vl_queue_answered(queue))
 		return false;
+	/* Pairs with vl_unbind_refuses(). */
+	smp_rmb();
 	end = READ_ONCE(vl->asked) + msecs_to_jiffies(VL_HEARD_MS);
 	if (time_before(jiffies, end))
 		return false;

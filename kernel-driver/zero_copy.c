@@ -109,7 +109,7 @@ static struct vl_range *vl_range_new(struct vl_device *vl, unsigned long pfn,
 		memory->index[first + i] = page;
 	}
 	zc->by_page[first - memory->window_start] = range;
-	zc->pages += count;
+	WRITE_ONCE(zc->pages, zc->pages + count);
 	INIT_LIST_HEAD(&range->entry);
 	return range;
 }
@@ -230,7 +230,7 @@ static void vl_range_withdraw(struct vl_device *vl, struct vl_range *range,
 
 	rb_erase(&range->node, &zc->by_pfn);
 	zc->by_page[range->first - memory->window_start] = NULL;
-	zc->pages -= range->count;
+	WRITE_ONCE(zc->pages, zc->pages - range->count);
 	for (i = 0; i < range->count; i++)
 		memory->index[range->first + i] = NULL;
 	list_move_tail(&range->entry, withdrawn);

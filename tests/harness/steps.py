@@ -190,8 +190,8 @@ def all_tests_steps(kernel, kinds, options=(), **keywords):
 
 
 def overload_step():
-    """Two CPUs, both overloaded, or one of them taken away: that shows only there."""
-    selection = [*vm_test_files("overload", "many_overloaded", "hotplug"), "-s"]  # -s: for the table
+    """Two CPUs, both overloaded, one of them taken away, or one that spins: that shows only there."""
+    selection = [*vm_test_files("overload", "many_overloaded", "hotplug", "driver_console"), "-s"]  # -s: for the table
     step = virtual_machine_step(MAIN_KERNEL, selection, ("all",), report="overload", options=TWO_CPUS)
     return dataclasses.replace(step, name="cards on overloaded CPUs", alone="second vm",
                                closing=rf"{PYTEST_CLOSING}|(navigation|music) +(yes|no) +\d|^priority +card|\d cards, ")

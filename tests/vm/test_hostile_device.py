@@ -349,6 +349,30 @@ def test_an_answer_that_may_come_when_the_probe_has_given_up(seconds, heard, eve
         backend.stop()
 
 
+def test_an_adapter_that_comes_while_a_probe_is_failing():
+    """The driver is still there then, and was not probed again when it had gone."""
+
+    def handle(index, queue, chain):
+        queue.write(chain, OK + bytes(JACK_INFO))
+
+    handle.leaves = (EVENTQ, TXQ, RXQ)
+    with Control() as first:
+        first.create("wire", SOUND, [64] * 4, struct.pack("<4I", 1, 0, 0, 0))
+        first.answer(first.wait_request(device.START))
+    with Control() as second:
+        second.attach("wire")
+        # It serves nothing, so that the question has no answer.
+        start = second.wait_request(device.START)
+        assert start.flags == device.START_RESUME
+        second.answer(start)
+        second.answer(second.wait_request(device.STOP))
+        backend = Backend(second, handle)
+        wait_for_card()
+        assert [(request.type, request.flags) for request in backend.requests] == [(device.START, 0)]
+        destroy("wire")
+        backend.stop()
+
+
 def sound_device(control, answers, leaves=(1, 2, 3), features=0, flags=0, size=64, **counts):
     """A sound device that answers a question by `answers[code](queue, chain)`, or says OK and nothing else."""
     codes = []
