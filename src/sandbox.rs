@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What this process takes from itself before it serves anybody: new privileges, capabilities, files
 //! (landlock) and system calls (seccomp). A driver or frontend that finds a fault in this program
-//! finds a process that can do little beside playing sound. See SECURITY.md.
+//! finds a process that can do little beside playing sound. See docs/attackers.md.
 //!
 //! It comes in two steps. What binds one thread and those that it starts comes first, before hosts
 //! are opened and while there is one thread; system calls are taken from all threads at the end.

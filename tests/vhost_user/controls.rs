@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use nix::sys::signal::Signal;
+
 use crate::card::{CONTROL, Card, EVENT, RX, Response, TX, UNTOUCHED};
 use crate::device::Device;
 use crate::driver::Buffer;
@@ -185,6 +187,29 @@ fn values_are_kept_over_a_reset_and_a_new_connection() {
         (card.control(MASTER_VOLUME), card.control(CAPTURE_SWITCH)),
         (values, [0])
     );
+}
+
+#[test]
+fn values_outlive_the_process_and_are_heard() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.wav");
+    let player = || Device::start(&["--host", "file", "--playback-file", path.to_str().unwrap()]);
+    let (mut device, mut kept) = (player(), None);
+    let mut card = Card::unattached([256; 4], EVENT_IDX | CTLS);
+    card.reattach_keeping(device.connect(), &mut kept);
+    let values = [UNITY - 6 * STEPS, 2, 3, 4, 5, 6, 7, 8];
+    card.must_set_control(MASTER_VOLUME, &values);
+    card.must_set_control(MASTER_SWITCH, &[0]);
+    device.end_by(Signal::SIGKILL);
+    card.detach();
+    device = player();
+    card.reattach_keeping(device.connect(), &mut kept);
+    assert_eq!(card.control(MASTER_VOLUME), values);
+    assert_eq!(card.control(MASTER_SWITCH), [0]);
+    card.must_set_control(MASTER_SWITCH, &[1]);
+    let played = noise(8 * 160, 41);
+    card.play(0, &MONO, &played);
+    expect_louder(&heard(&path), &samples(&played), -6.0);
 }
 
 #[test]

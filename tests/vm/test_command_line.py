@@ -2,6 +2,7 @@
 """The commands as a user types them, and what ALSA shows of a card."""
 
 import json
+import pathlib
 import re
 import signal
 import socket
@@ -151,9 +152,13 @@ def test_a_card_that_is_held_comes_back_when_its_holder_lets_go():
     before = Program(*command)
     wait_for_card("short")
     number = Card("short").id_file().parent.name.removeprefix("card")
+    player = alsa_tools.Player("hw:short", sounds.noise(Layout(), 20 * 48000))
     with open(f"/dev/snd/controlC{number}"):
+        status = pathlib.Path(f"/proc/asound/card{number}/pcm0p/sub0/status")
+        wait_until(lambda: "RUNNING" in status.read_text(), "the sound")
         before.send(signal.SIGTERM)
         assert before.wait(20) == 0, before.output()
+        assert player.wait() == 1 and "write error" in player.output(), player.output()
         # One of another type would have to wait as well.
         others = [Program(*command), Program(ADAPTER, "run", "--name", "short", "--device", "rng", "--", "/bin/false")]
         wait_until(lambda: all("being destroyed" in other.output() for other in others), "a word about it")
@@ -162,6 +167,7 @@ def test_a_card_that_is_held_comes_back_when_its_holder_lets_go():
         assert others[0].running(), others[0].output()
     wait_for_card("short")
     assert others[0].output().count("an application still has it open") == 1, others[0].output()
+    alsa_tools.play("hw:short", sounds.noise(Layout(), 4800))
     assert others[0].stop() == 0, others[0].output()
 
 

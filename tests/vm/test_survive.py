@@ -58,10 +58,10 @@ def sound():
     return sounds.noise(Layout(), 4 * 48000)
 
 
-def play_for_a_second(card, real, sound):
+def play_for_a_second(card, real, sound, buffer=BUFFER):
     """Who records what is heard, and who plays the sound on the card: a second of it has been heard."""
     recorder = alsa_tools.Recorder(real.far_end, sound.layout)
-    player = alsa_tools.Player(card.pcm, sound, period=PERIOD, buffer=BUFFER)
+    player = alsa_tools.Player(card.pcm, sound, period=PERIOD, buffer=buffer)
     recorder.wait_for(recorder.frames() + 48000)
     return recorder, player
 
@@ -122,6 +122,40 @@ def test_it_dies_while_playing(supervised, real, sound, record_property, number)
     # It goes on from the last period of the process that died; one that was stopped is killed a little later.
     assert told["gaps"] == 1 and abs(told["lost"] - gap.length) <= 3 * PERIOD, (told, gap)
     assert "1 xruns" in programs.run(programs.path_of("virtio-loopback"), "status", supervised.name).stdout
+
+
+@pytest.mark.parametrize("buffer", [2 * PERIOD, 4 * PERIOD, 48000])
+def test_it_dies_while_it_plays_from_a_short_or_a_long_buffer(supervised, real, sound, record_property, buffer):
+    recorder, player = play_for_a_second(supervised, real, sound, buffer)
+    supervised.end_device(signal.SIGKILL)
+    player.finish()
+    found = holes.pieces(sound, recorder.finish(), recorder.buffer)
+    record_property("hole", str(holes.check(found, sound, LONGEST)))
+
+
+def hw_pointer(card, direction):
+    """How many frames the application of a stream has been told of, and when, in seconds."""
+    status = next(card.folder.glob(f"virtio*/sound/card*/pcm*{direction}"))
+    status = pathlib.Path("/proc/asound", status.parent.name, f"pcm0{direction}/sub0/status").read_text()
+    now = time.monotonic()
+    return int(re.search(r"^hw_ptr +: (\d+)$", status, re.MULTILINE)[1]), now
+
+
+@pytest.mark.parametrize("direction", ["p", "c"])
+def test_no_period_is_missing_from_the_count(supervised, real, sound, record_property, direction):
+    """The clock of a stream goes on while there is no process."""
+    start = {"p": play_for_a_second, "c": capture_for_a_second}[direction]
+    recorder, player = start(supervised, real, sound)
+    before, began = hw_pointer(supervised, direction)
+    supervised.end_device(signal.SIGKILL)
+    recorder.wait_for(recorder.frames() + 24000)
+    after, ended = hw_pointer(supervised, direction)
+    counted, passed = after - before, round(48000 * (ended - began))
+    record_property("frames counted, passed", f"{counted}, {passed}")
+    player.finish()
+    recorder.finish()
+    # It is told of whole periods. Half of a buffer is kept where a restart takes longer than that.
+    assert abs(counted - passed) <= 2 * PERIOD + 2 * SLOWER
 
 
 def end_it_twice_while_it_plays_and_captures(card, real, sound, number, longest):

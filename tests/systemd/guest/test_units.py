@@ -124,15 +124,14 @@ def check_hole(card, direction, sound, recorder, longest, echo=0, unread=0):
     holes.check_told(stream, direction, gaps, slack=period + holes.TICK)
 
 
-def end_while_it_plays(by, processes, sizes, longest):
-    """Ends processes of a card that plays, which no application hears of."""
+def interrupt_while_it_plays(interrupt, sizes, longest):
+    """Interrupts a card that plays, in a way of which no application hears; another process serves it then."""
     sound = sounds.noise(Layout(), 4 * 48000, seed=3)
     with Recorder(FAR_END["music"]) as recorder:
         player = start_playing("hw:music", sound.data, sizes)
         wait_until(lambda: sound.data[:4096] in recorder.recorded(), "the beginning")
         before = device_process("music")
-        for pid in [process("music") for process in processes]:
-            end(pid, by)
+        interrupt()
         # Nobody asks systemd meanwhile: that would take its time from what is measured.
         finish(player)
         wait_until(lambda: sound.data[-4096:] in recorder.recorded(), "the end", 3)
@@ -140,25 +139,43 @@ def end_while_it_plays(by, processes, sizes, longest):
     check_hole("music", "playback", sound, recorder, longest, echo=recorder.buffer)
 
 
+def end_while_it_plays(by, processes, sizes, longest):
+    def interrupt():
+        for pid in [process("music") for process in processes]:
+            end(pid, by)
+
+    interrupt_while_it_plays(interrupt, sizes, longest)
+
+
 @pytest.mark.parametrize("by", ENDS)
 def test_an_application_does_not_hear_of_a_device_process_that_ends(by):
     end_while_it_plays(by, [device_process], IMPATIENT, LONGEST)
 
 
-@pytest.mark.parametrize("by", ENDS)
-def test_an_application_that_captures_does_not_hear_of_it_either(by):
+def end_while_it_captures(by, processes, sizes, longest, unread):
     sound = sounds.noise(Layout(), 4 * 48000, seed=3)
-    with Recorder("hw:phone", IMPATIENT) as recorder:
+    with Recorder("hw:phone", sizes) as recorder:
         # What a real card's buffer is left with, and may be captured once more, is silence.
         player = start_playing(FAR_END["phone"], sound.then_silence(48000).data)
         wait_until(lambda: sound.data[:4096] in recorder.recorded(), "the beginning")
         before = device_process("phone")
-        end(before, by)
+        for pid in [process("phone") for process in processes]:
+            end(pid, by)
         finish(player)
         assert sound.data[-4096:] in recorder.recorded()
     assert device_process("phone") != before
+    check_hole("phone", "capture", sound, recorder, longest, unread=unread)
+
+
+@pytest.mark.parametrize("by", ENDS)
+def test_an_application_that_captures_does_not_hear_of_it_either(by):
     # What the real card had captured and nobody has read goes with the process.
-    check_hole("phone", "capture", sound, recorder, LONGEST, unread=2 * PERIOD)
+    end_while_it_captures(by, [device_process], IMPATIENT, LONGEST, unread=2 * PERIOD)
+
+
+def times_told_of_another(card):
+    says = f"the device process has gone; {card} waits for another one on /run/virtio-loopback/{card}.sock"
+    return journal("-u", f"virtio-loopback@{card}", "-o", "cat").count(says)
 
 
 @pytest.mark.parametrize("by", [signal.SIGKILL, OUT_OF_MEMORY])
@@ -166,8 +183,10 @@ def test_an_application_with_a_long_buffer_does_not_hear_of_a_killed_guard(by):
     """With the buffer that aplay takes if not told: systemd starts the program anew. With its sandbox that takes 0.23 s
     here, and systemd's timers may be late by 0.25 s, of which the hole has never had much."""
     restarts = int(show(device_unit("music"), "NRestarts"))
+    adapter_has_told = times_told_of_another("music")
     end_while_it_plays(by, [guard_process], ["--buffer-size", "24000"], 24000)
     assert int(show(device_unit("music"), "NRestarts")) == restarts + 1
+    assert times_told_of_another("music") == adapter_has_told + 1
     assert "stream 0: stopped after" in journal("-u", device_unit("music"), "-o", "cat")
 
 
@@ -183,6 +202,45 @@ def test_an_application_with_a_long_buffer_does_not_hear_of_device_process_and_a
     assert int(show("virtio-loopback@music", "NRestarts")) == restarts + 1
     assert inflight.stat().st_ino == kept.st_ino, "it has begun anew"
     assert (kept.st_mode, kept.st_uid) == (0o100600, int(proc_status(adapter_process("music"))["Uid"].split()[0]))
+
+
+def test_nor_does_one_that_captures():
+    """Half of its buffer is kept for it where the restart takes longer than that: so much more is missing."""
+    longest, buffer = 33600, 48000
+    sizes = ["--period-size", str(PERIOD), "--buffer-size", str(buffer)]
+    unread = longest - buffer // 2 + 2 * PERIOD
+    end_while_it_captures(signal.SIGKILL, [device_process, adapter_process], sizes, longest, unread)
+    wait_until(lambda: state("virtio-loopback@phone") == "active", "the new adapter to be ready")
+
+
+def upgrade(name):
+    """A program that is another file from now on, as a package brings it."""
+    program = pathlib.Path(shutil.which(name))
+    new = program.with_suffix(".new")
+    shutil.copy2(program, new)
+    new.rename(program)
+    return program
+
+
+def test_an_upgraded_device_process_is_not_heard_by_who_has_a_long_buffer():
+    program = upgrade("vhost-user-sound")
+    command = ["restart", "vhost-user-sound@*"]
+    interrupt_while_it_plays(lambda: systemctl(*command), ["--buffer-size", "24000"], 24000)
+    assert os.path.samefile(f"/proc/{device_process('music')}/exe", program)
+
+
+def test_an_upgraded_adapter_is_not_heard():
+    sound = noise(3, seed=10)
+    with Recorder(FAR_END["music"]) as recorder:
+        player = start_playing("hw:music", sound)
+        wait_until(lambda: sound[:4096] in recorder.recorded(), "the beginning")
+        before, program = adapter_process("music"), upgrade("virtio-loopback")
+        systemctl("kill", "--signal=KILL", "virtio-loopback@*")
+        wait_until(lambda: adapter_process("music") not in (0, before), "another adapter")
+        wait_until(lambda: os.path.samefile(f"/proc/{adapter_process('music')}/exe", program), "the new program")
+        finish(player)
+        wait_until(lambda: sound in recorder.recorded(), "the whole sound", 3)
+    wait_until(lambda: state("virtio-loopback@music") == "active", "the new adapter to be ready")
 
 
 @pytest.mark.parametrize("by", [signal.SIGKILL, OUT_OF_MEMORY])
