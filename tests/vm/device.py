@@ -485,7 +485,7 @@ class Backend(threading.Thread):
             poll.register(self.control.fd, select.POLLIN)
         events = dict(poll.poll())
         if self.control and events.get(self.control.fd, 0) & select.POLLIN:
-            self._answer(self.control.read_request())
+            self._answer()
         elif self.control and events.get(self.control.fd, 0) & select.POLLHUP:
             time.sleep(0.01)
         for index, queue in enumerate(self.served.queues if self.served else []):
@@ -494,14 +494,15 @@ class Backend(threading.Thread):
             while index not in getattr(self.handle, "leaves", ()) and (chain := queue.pop()) is not None:
                 self.handle(index, queue, chain)
 
-    def _answer(self, request):
-        self.requests.append(request)
+    def _answer(self):
         try:
+            request = self.control.read_request()
+            self.requests.append(request)
             self._act(request)
             self.control.answer(request)
         except OSError as error:
-            # Withdrawn: the device is being destroyed. Its STOP is still to come.
-            if error.errno not in (errno.ESHUTDOWN, errno.ENOENT):
+            # Withdrawn, maybe before it was read: the device is being destroyed. Its STOP is still to come.
+            if error.errno not in (errno.ESHUTDOWN, errno.ENOENT, errno.EAGAIN):
                 raise
 
     def _act(self, request):
