@@ -61,11 +61,14 @@ static void vl_device_release(struct device *dev)
 /*
  * Probing a driver that failed before, if none is there: it may have had no
  * process to ask. The device is in the state that the failed probe has left.
+ * One that does not use its queues any more begins anew.
  */
 static void vl_device_probe_again(struct vl_device *vl)
 {
 	struct virtio_device *vdev = &vl->vdev;
 
+	if (READ_ONCE(vl->broken))
+		device_release_driver(&vdev->dev);
 	device_lock(&vdev->dev);
 	if (!vdev->dev.driver) {
 		vdev->config->reset(vdev);
@@ -340,7 +343,7 @@ void vl_device_detach(struct vl_device *vl, struct vl_control *control)
 	vl->control = NULL;
 	vl_request_abandon(vl);
 	spin_unlock(&vl->lock);
-	vl_queue_see_served(vl);
+	vl_queue_control_closed(vl);
 	put_device(&vl->dev);
 }
 
@@ -355,6 +358,7 @@ int vl_device_destroy(const char *name, struct vl_control *control)
 		err = vl_rights_to(vl, control) ? 0 : -EPERM;
 	if (!err) {
 		vl_device_end(vl);
+		vl_queue_let_go(vl);
 		queue_work(vl_workqueue, &vl->life_work);
 	}
 	mutex_unlock(&vl_devices_mutex);

@@ -240,6 +240,7 @@ struct vl_device {
 	bool started;		/* START was answered with 0 */
 	bool used;		/* START was announced since DRIVER_OK */
 	bool abandoned;		/* the last call eventfd was hung up */
+	bool broken;		/* the driver will not use its queues any more */
 	bool stopping;
 
 	wait_queue_head_t wait;	/* for answers */
@@ -338,7 +339,9 @@ void vl_queue_detach_all(struct vl_device *vl);
 void vl_queue_flush(struct vl_device *vl);
 void vl_queue_synchronize(struct vl_device *vl);
 void vl_queue_hangup_work(struct work_struct *work);
-void vl_queue_see_served(struct vl_device *vl);
+void vl_queue_control_closed(struct vl_device *vl);
+void vl_queue_driver_ok(struct vl_device *vl);
+void vl_queue_let_go(struct vl_device *vl);
 
 /* memory.c */
 int vl_memory_init(struct vl_device *vl, size_t bounce_size,

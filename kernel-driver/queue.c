@@ -10,6 +10,8 @@
 #include <linux/preempt.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_console.h>
 #include <linux/virtio_ids.h>
 #include <linux/virtio_ring.h>
 
@@ -341,9 +343,9 @@ void vl_queue_detach_all(struct vl_device *vl)
 
 /*
  * Detach what was hung up, and see whether somebody is left to serve.
- * Context: vl->eventfds held.
+ * Returns whether there is nobody. Context: vl->eventfds held.
  */
-static void vl_calls_update(struct vl_device *vl)
+static bool vl_calls_update(struct vl_device *vl)
 {
 	bool served = false;
 	u32 i;
@@ -356,30 +358,68 @@ static void vl_calls_update(struct vl_device *vl)
 		if (queue->call)
 			served = true;
 	}
-	if (served)
-		return;
-	spin_lock(&vl->lock);
-	vl->abandoned = true;
-	spin_unlock(&vl->lock);
-	/*
-	 * virtio_console spins for an answer, with interrupts off. The mutex
-	 * keeps the queues, which are deleted once no eventfd is accepted.
-	 */
-	if (vl->accept_eventfds && vl->device_id == VIRTIO_ID_CONSOLE)
-		virtio_break_device(&vl->vdev);
+	if (!served) {
+		spin_lock(&vl->lock);
+		vl->abandoned = true;
+		spin_unlock(&vl->lock);
+	}
+	return !served;
 }
 
 /* Without a call eventfd, nobody serves the queues of a device left alone. */
-void vl_queue_see_served(struct vl_device *vl)
+void vl_queue_control_closed(struct vl_device *vl)
 {
 	mutex_lock(&vl->eventfds);
 	vl_calls_update(vl);
 	mutex_unlock(&vl->eventfds);
 }
 
+/*
+ * virtio_console spins for an answer, with interrupts off. It does not where its
+ * queues are broken, but they are for good: see vl_device_probe_again().
+ * Context: vl->eventfds held, which keeps the queues; they are deleted once no
+ * eventfd is accepted.
+ */
+static void vl_console_break(struct vl_device *vl)
+{
+	if (!vl->accept_eventfds || vl->device_id != VIRTIO_ID_CONSOLE)
+		return;
+	virtio_break_device(&vl->vdev);
+	spin_lock(&vl->lock);
+	WRITE_ONCE(vl->broken, true);
+	spin_unlock(&vl->lock);
+}
+
 void vl_queue_hangup_work(struct work_struct *work)
 {
-	vl_queue_see_served(container_of(work, struct vl_device, hangup_work));
+	struct vl_device *vl = container_of(work, struct vl_device,
+					    hangup_work);
+
+	mutex_lock(&vl->eventfds);
+	if (vl_calls_update(vl))
+		vl_console_break(vl);
+	mutex_unlock(&vl->eventfds);
+}
+
+/* The driver goes on from DRIVER_OK: the one of several ports by asking. */
+void vl_queue_driver_ok(struct vl_device *vl)
+{
+	if (vl->device_id != VIRTIO_ID_CONSOLE)
+		return;
+	mutex_lock(&vl->eventfds);
+	if (READ_ONCE(vl->dying) ||
+	    (virtio_has_feature(&vl->vdev, VIRTIO_CONSOLE_F_MULTIPORT) &&
+	     vl_calls_update(vl)))
+		vl_console_break(vl);
+	mutex_unlock(&vl->eventfds);
+}
+
+/* The device is being destroyed: a process that does not answer never will. */
+void vl_queue_let_go(struct vl_device *vl)
+{
+	mutex_lock(&vl->eventfds);
+	vl_console_break(vl);
+	mutex_unlock(&vl->eventfds);
 }
 
 void vl_queue_init(struct vl_device *vl, u32 index, u32 max_size)

@@ -159,6 +159,7 @@ static void vl_set_status(struct virtio_device *vdev, u8 status)
 		vl->used = false;
 		vl->started = false;
 		vl->abandoned = false;
+		WRITE_ONCE(vl->broken, false);
 		vl->driver_features = vdev->features;
 	}
 	WRITE_ONCE(vl->status, status);
@@ -169,9 +170,26 @@ static void vl_set_status(struct virtio_device *vdev, u8 status)
 	if (ready) {
 		vl_queue_accept_eventfds(vl);
 		vl_request_start(vl, true);
-		/* It spins for its answers, from now on. */
-		if (vl->device_id == VIRTIO_ID_CONSOLE)
-			vl_queue_see_served(vl);
+		vl_queue_driver_ok(vl);
+	}
+}
+
+/*
+ * What virtio_console was sending when its queues were broken it has freed, or it
+ * was its one control message, and it would free all that as buffers of its own.
+ * (That of a writer who does not wait is one: it is lost rather.)
+ */
+static void vl_console_forget_sent(struct vl_device *vl)
+{
+	u32 i;
+
+	/* Each second queue is one that it sends by. */
+	for (i = 1; i < vl->queue_count; i += 2) {
+		struct virtqueue *vq = READ_ONCE(vl->queues[i].vq);
+
+		if (vq && virtqueue_is_broken(vq))
+			while (virtqueue_detach_unused_buf(vq))
+				;
 	}
 }
 
@@ -195,6 +213,8 @@ static void vl_reset(struct virtio_device *vdev)
 	down_write(&vl->memory.sem);
 	vl_memory_unmap(&vl->memory, 0, vl->memory.pages);
 	up_write(&vl->memory.sem);
+	if (vl->device_id == VIRTIO_ID_CONSOLE)
+		vl_console_forget_sent(vl);
 }
 
 static u64 vl_get_features(struct virtio_device *vdev)
