@@ -88,6 +88,54 @@ def test_the_cycle_of_the_graph_is_whatever_it_is(make_server, make_card, quantu
     assert result.exact, str(result)
 
 
+def loud(frames, seed=1):
+    """Sound without a silent frame."""
+    return sounds.noise(Layout(), frames, seed).data.replace(b"\0", b"\1")
+
+
+def heard_of(recorder):
+    """What is recorded but for silent frames."""
+    data, frame = recorder.finish().data, Layout().frame_bytes
+    frames = (data[at : at + frame] for at in range(0, len(data), frame))
+    return b"".join(found for found in frames if found != bytes(frame))
+
+
+# The node stays in the graph for a while: START finds it there, with room for less than the driver has.
+@pytest.mark.skipif(alsa_tools.PLAYS_ON, reason="this kernel's driver hands the whole buffer over")
+def test_pauses_that_are_over_at_once_lose_and_repeat_nothing(make_server, make_card):
+    server = make_server()
+    card = make_card("music", *NODE)
+    recorder = GraphRecorder(server, "speakers", Layout())
+    sound = loud(480 * 60)
+    half = len(sound) // 2
+    with Pcm(card.pcm, 480, 3840) as pcm:
+        pcm.write(sound[:half])
+        for _ in range(5):
+            pcm.pause(True)
+            pcm.pause(False)
+        pcm.write(sound[half:])
+        assert pcm.drain() == 0
+    assert heard_of(recorder) == sound
+
+
+@pytest.mark.skipif(alsa_tools.PLAYS_ON, reason="this kernel's driver hands the whole buffer over")
+def test_a_sound_right_behind_one_that_was_dropped_is_heard(make_server, make_card):
+    server = make_server()
+    card = make_card("music", *NODE)
+    recorder = GraphRecorder(server, "speakers", Layout())
+    first, second = loud(480 * 30), loud(480 * 30, seed=2)
+    with Pcm(card.pcm, 480, 3840) as pcm:
+        pcm.write(first)
+        pcm.drop()
+        pcm.prepare()
+        pcm.write(second)
+        assert pcm.drain() == 0
+    heard = heard_of(recorder)
+    rest = len(heard) - len(second)
+    assert 0 < rest < len(first), f"{rest} bytes of the sound that was dropped"
+    assert heard == first[:rest] + second
+
+
 @pytest.mark.parametrize(
     "layout, period, periods",
     [(Layout(), 480, 10), (Layout("U8", 2), 1200, 4), (Layout("S24_3LE", 2), 1024, 4), (Layout(), 240, 4)],

@@ -141,10 +141,15 @@ impl Line {
         }
     }
 
-    /// Goes once there are frames enough.
+    /// Goes once there are frames enough, or there is no room for more: the graph takes void frames out only
+    /// then.
     fn go_if_filled(&mut self) {
         let held = self.moved.saturating_sub(self.count());
-        if self.starting && held >= self.pace.enough(&self.meter.cycle()) {
+        let full = match &self.ring {
+            Ring::Playback(ring) => ring.slots() < self.frame_bytes,
+            Ring::Capture(_) => false,
+        };
+        if self.starting && (full || held >= self.pace.enough(&self.meter.cycle())) {
             self.go();
         }
     }
@@ -224,6 +229,10 @@ impl Line {
     pub fn progress(&mut self, now: Nanos) -> Progress {
         self.short = false;
         self.skip_debt();
+        if self.starting && self.is_fed(now) {
+            // What was written before START may be all that there is room for.
+            self.go_if_filled();
+        }
         let cycle = self.meter.cycle();
         let count = self.count();
         let fed = !self.starting || self.is_fed(now);
