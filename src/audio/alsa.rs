@@ -109,9 +109,11 @@ impl Alsa {
         }
     }
 
-    /// The clock takes the place of a PCM that is not open yet.
+    /// The clock takes the place of a PCM that is not open yet. One that runs already runs on.
     fn go_without(&mut self, id: usize, now: Nanos) {
-        if let Some(stream) = self.streams.get_mut(id) {
+        if let Some(stream) = self.streams.get_mut(id)
+            && let Place::Opening(_) = stream.place
+        {
             stream.place = Place::Missing;
             if stream.running {
                 let _ = self.clock.start(id, now);
@@ -353,5 +355,45 @@ impl Host for Alsa {
         self.streams
             .get_mut(id)
             .is_some_and(|stream| std::mem::take(&mut stream.returned))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::description::StreamHost;
+    use crate::pcm_format;
+    use crate::wire::Direction;
+
+    const MILLISECOND: Nanos = 1_000_000;
+
+    #[test]
+    fn a_clock_that_runs_does_not_go_back_when_the_card_turns_out_to_be_missing() {
+        let host = StreamHost::Alsa("hw:nosuchcard".into());
+        let description = Description::new(Direction::Playback, 0, host);
+        let mut alsa = Alsa::new([("hw:nosuchcard", &description)]).unwrap();
+        let params = Params {
+            format: pcm_format::S16,
+            rate: 48_000,
+            channels: 2,
+            buffer_bytes: 7680,
+            period_bytes: 1920,
+            features: 0,
+        };
+        alsa.prepare(0, &params).unwrap();
+        alsa.start(0, 0).unwrap();
+        alsa.progress(0, OPENING);
+        let late = OPENING + 500 * MILLISECOND;
+        let position = alsa.progress(0, late).position;
+        assert_eq!(position, 24_000);
+        let news = News {
+            stream: 0,
+            ticket: alsa.streams[0].ticket,
+            result: Err(HostError::Thread(std::io::Error::other("late"))),
+        };
+        alsa.hear(news, late);
+        assert_eq!(alsa.progress(0, late).position, position);
+        let later = alsa.progress(0, late + 10 * MILLISECOND).position;
+        assert_eq!(later, position + 480);
     }
 }
