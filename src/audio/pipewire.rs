@@ -346,6 +346,10 @@ impl Host for PipeWire {
         }
     }
 
+    fn lost(&mut self, id: usize) -> u64 {
+        self.line(id).map_or(0, Line::lost)
+    }
+
     fn expect(&mut self, id: usize, position: u64) {
         if let Some(line) = self.line(id) {
             line.expect(position);

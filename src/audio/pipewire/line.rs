@@ -303,7 +303,16 @@ impl Line {
         }
         self.go_if_filled();
         self.short = true;
-        self.meter.take_missing()
+        self.lost()
+    }
+
+    /// The frames that the graph did without, or that were lost, since the last call, whatever the driver had.
+    pub fn lost(&mut self) -> u64 {
+        if self.going {
+            self.meter.take_missing()
+        } else {
+            0
+        }
     }
 
     /// The next wake-up is wanted when the stream has passed `position`, or the ring is low.

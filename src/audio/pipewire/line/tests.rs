@@ -314,6 +314,30 @@ fn missing_frames_are_counted_and_the_position_waits_for_sound() {
 }
 
 #[test]
+fn frames_that_are_missing_though_the_driver_has_sound_are_counted_once() {
+    let mut bench = playback();
+    bench.line.start(bench.now);
+    bench.take(480);
+    bench.fill();
+    let held = bench.line.cursor();
+    // The cycle has become longer than what was kept for it; the driver has enough for the next.
+    bench.take(2048);
+    let cursor = bench.line.cursor();
+    bench.fill();
+    assert_eq!(bench.line.cursor() - cursor, 2048 + 480);
+    assert_eq!(bench.line.lost(), 2048 - held);
+    assert_eq!(bench.line.lost(), 0);
+    assert_eq!(bench.line.starve(bench.now), 0);
+    // What is missed on the way to a stop is no hole in what comes after it.
+    bench.take(8192);
+    bench.line.halt();
+    assert_eq!(bench.line.lost(), 0);
+    bench.line.start(bench.now);
+    bench.fill();
+    assert_eq!(bench.line.lost(), 0);
+}
+
+#[test]
 fn captured_frames_of_a_pause_are_not_heard() {
     let mut bench = Bench::new(Direction::Capture, |meter, bytes| {
         let (full, empty) = RingBuffer::new(bytes);
