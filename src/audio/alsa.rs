@@ -177,7 +177,7 @@ impl Host for Alsa {
             hardware.place(0, 0);
             return Ok(());
         }
-        stream.close(id, &self.opener);
+        stream.close(id, &mut self.opener);
         stream.place = Place::Opening(None);
         stream.open(id, &mut self.opener, false);
         Ok(())
@@ -232,7 +232,7 @@ impl Host for Alsa {
         if let Some(stream) = self.streams.get_mut(id) {
             stream.running = false;
             stream.idle_since = None;
-            stream.close(id, &self.opener);
+            stream.close(id, &mut self.opener);
         }
     }
 
@@ -343,7 +343,7 @@ impl Host for Alsa {
                 let clock = self.clock.stop(id, now);
                 stream.base = hardware.position().saturating_sub(clock);
             }
-            stream.close(id, &self.opener);
+            stream.close(id, &mut self.opener);
         }
     }
 

@@ -66,6 +66,8 @@ pub struct News {
 /// The audio thread's end: nothing here waits.
 pub struct Opener {
     orders: SyncSender<Order>,
+    /// For each stream, the order that there was no room for: the last one, which makes those before it void.
+    late: Vec<Option<Order>>,
     bell: Arc<EventFd>,
     news: Receiver<News>,
     alarm: Arc<EventFd>,
@@ -86,6 +88,7 @@ impl Opener {
         let alarm = Arc::new(alarm);
         let (orders, received) = sync_channel(ORDERS_PER_STREAM * pcms.len());
         let (told, news) = sync_channel(ORDERS_PER_STREAM * pcms.len());
+        let late = pcms.iter().map(|_| None).collect();
         let work = Work {
             tasks: pcms.iter().map(|_| Task::default()).collect(),
             pcms,
@@ -98,6 +101,7 @@ impl Opener {
             .spawn(move || work.run(&received, &thread_bell))?;
         Ok(Self {
             orders,
+            late,
             bell,
             news,
             alarm,
@@ -110,33 +114,52 @@ impl Opener {
     /// void. `again` where it was open and failed.
     pub fn open(&mut self, stream: usize, params: &Params, again: bool) -> u32 {
         self.ticket = self.ticket.wrapping_add(1);
-        self.order(Order::Open {
+        let order = Order::Open {
             stream,
             ticket: self.ticket,
             params: *params,
             again,
-        });
+        };
+        self.order(stream, order);
         self.ticket
     }
 
     /// The stream needs no PCM any more.
-    pub fn cancel(&self, stream: usize) {
-        self.order(Order::Cancel(stream));
+    pub fn cancel(&mut self, stream: usize) {
+        self.order(stream, Order::Cancel(stream));
     }
 
     /// Has a PCM closed.
     pub fn close(&self, hardware: Box<Hardware>) {
-        self.order(Order::Close(hardware));
+        // Where there is no room, this thread does it itself.
+        drop(self.send(Order::Close(hardware)));
     }
 
-    fn order(&self, order: Order) {
-        // Only where a card takes longer than its driver to change its mind many times over. What
-        // cannot be told then is a closing, which this thread does itself, or an opening, which the
-        // next PREPARE orders again.
-        if let Err(TrySendError::Full(order)) = self.orders.try_send(order) {
-            drop(order);
+    fn order(&mut self, stream: usize, order: Order) {
+        let late = self.send(order);
+        if let Some(place) = self.late.get_mut(stream) {
+            *place = late;
         }
+    }
+
+    /// Sends an order, or returns it where there is no room: a card takes longer than its driver to
+    /// change its mind many times over.
+    fn send(&self, order: Order) -> Option<Order> {
+        let sent = self.orders.try_send(order);
         let _ = self.bell.write(1);
+        match sent {
+            Err(TrySendError::Full(order)) => Some(order),
+            _ => None,
+        }
+    }
+
+    /// Sends what there was no room for.
+    fn send_late(&mut self) {
+        for stream in 0..self.late.len() {
+            if let Some(order) = self.late.get_mut(stream).and_then(Option::take) {
+                self.order(stream, order);
+            }
+        }
     }
 
     /// Readable when there are news.
@@ -144,8 +167,9 @@ impl Opener {
         self.alarm.as_fd()
     }
 
-    /// The next news.
+    /// The next news. Called at every wake-up.
     pub fn news(&mut self) -> Option<News> {
+        self.send_late();
         let news = self.news.try_recv().ok();
         self.alarms += u32::from(news.is_some());
         // The alarm of news that came just now may still be on its way.
@@ -387,6 +411,26 @@ mod tests {
         let next = opener.open(0, &PARAMS, false);
         assert_ne!(next, ticket);
         assert_eq!(wait(&mut opener).ticket, next);
+    }
+
+    #[test]
+    fn the_last_order_is_given_once_there_is_room() {
+        let mut opener = opener();
+        // A thread that is busy.
+        let (orders, received) = sync_channel(1);
+        opener.orders = orders;
+        opener.open(0, &PARAMS, false);
+        opener.cancel(0);
+        let last = opener.open(0, &PARAMS, false);
+        let given = |order| match order {
+            Ok(Order::Open { ticket, .. }) => Some(ticket),
+            _ => None,
+        };
+        assert!(opener.news().is_none());
+        assert_eq!(given(received.try_recv()), Some(last - 1));
+        assert!(opener.news().is_none());
+        assert_eq!(given(received.try_recv()), Some(last));
+        assert!(opener.news().is_none() && received.try_recv().is_err());
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Stream {
     }
 
     /// Gives the PCM back, or stops asking for it.
-    pub fn close(&mut self, id: usize, opener: &Opener) {
+    pub fn close(&mut self, id: usize, opener: &mut Opener) {
         match std::mem::replace(&mut self.place, Place::Closed) {
             Place::Open(hardware) => opener.close(hardware),
             Place::Opening(_) | Place::Missing => opener.cancel(id),

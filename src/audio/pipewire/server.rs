@@ -17,7 +17,7 @@ use pipewire::loop_::Timeout;
 use pipewire::main_loop::MainLoopRc;
 use pipewire::properties::properties;
 use pipewire::spa::support::system::IoFlags;
-use rtrb::{Consumer, Producer, RingBuffer};
+use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 use super::line::Line;
 use super::node::{Node, Wish};
@@ -38,7 +38,7 @@ enum Order {
         ticket: u32,
         params: Params,
     },
-    Close(usize, Option<Box<Line>>),
+    Close(usize),
     Bury(Box<Line>),
 }
 
@@ -58,6 +58,8 @@ pub struct News {
 /// The audio thread's end: nothing here waits.
 pub struct Server {
     orders: Producer<Order>,
+    /// For each stream, the order that there was no room for: the last one, which makes those before it void.
+    late: Vec<Option<Order>>,
     wake: Arc<EventFd>,
     news: Consumer<News>,
     bell: Arc<EventFd>,
@@ -76,6 +78,7 @@ impl Server {
         let wake = Arc::new(EventFd::from_value_and_flags(0, flags)?);
         let room = ORDERS_PER_STREAM * wishes.len();
         let (orders, received) = RingBuffer::new(room);
+        let late = wishes.iter().map(|_| None).collect();
         let (told, news) = RingBuffer::new(room);
         let (first, word) = sync_channel(1);
         let ends = (received, told, Arc::clone(&bell), Arc::clone(&wake));
@@ -88,6 +91,7 @@ impl Server {
         });
         let server = Self {
             orders,
+            late,
             wake,
             news,
             bell,
@@ -100,29 +104,51 @@ impl Server {
     /// is void.
     pub fn open(&mut self, stream: usize, params: &Params) -> u32 {
         self.ticket = self.ticket.wrapping_add(1);
-        self.order(Order::Open {
+        let order = Order::Open {
             stream,
             ticket: self.ticket,
             params: *params,
-        });
+        };
+        self.order(stream, order);
         self.ticket
     }
 
     /// The stream needs no place in the graph any more.
     pub fn close(&mut self, stream: usize, line: Option<Box<Line>>) {
-        self.order(Order::Close(stream, line));
+        self.order(stream, Order::Close(stream));
+        if let Some(line) = line {
+            self.bury(line);
+        }
     }
 
     /// Has an end freed that is of no use any more.
     pub fn bury(&mut self, line: Box<Line>) {
-        self.order(Order::Bury(line));
+        // Where there is no room, this thread does it itself.
+        drop(self.send(Order::Bury(line)));
     }
 
-    fn order(&mut self, order: Order) {
-        // The queue is full only where a driver changes its mind many times within a moment; the next
-        // PREPARE or START orders anew.
-        let _ = self.orders.push(order);
+    fn order(&mut self, stream: usize, order: Order) {
+        let late = self.send(order);
+        if let Some(place) = self.late.get_mut(stream) {
+            *place = late;
+        }
+    }
+
+    /// Sends an order, or returns it where there is no room: a driver has changed its mind many times
+    /// within a moment.
+    fn send(&mut self, order: Order) -> Option<Order> {
+        let sent = self.orders.push(order);
         let _ = self.wake.write(1);
+        sent.err().map(|PushError::Full(order)| order)
+    }
+
+    /// Sends what there was no room for.
+    fn send_late(&mut self) {
+        for stream in 0..self.late.len() {
+            if let Some(order) = self.late.get_mut(stream).and_then(Option::take) {
+                self.order(stream, order);
+            }
+        }
     }
 
     /// Readable when there are news, or a stream wants to be looked at.
@@ -135,8 +161,9 @@ impl Server {
         let _ = self.bell.read();
     }
 
-    /// The next news.
+    /// The next news. Called at every wake-up.
     pub fn news(&mut self) -> Option<News> {
+        self.send_late();
         self.news.pop().ok()
     }
 }
@@ -259,11 +286,10 @@ impl Work {
                     self.pause = FIRST_PAUSE;
                 }
             }
-            Order::Close(stream, line) => {
+            Order::Close(stream) => {
                 if let Some(task) = self.tasks.get_mut(stream) {
                     *task = Task::default();
                 }
-                drop(line);
             }
             Order::Bury(line) => drop(line),
         }
@@ -423,5 +449,46 @@ impl Work {
             });
             let _ = self.bell.write(1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pcm_format;
+
+    const PARAMS: Params = Params {
+        format: pcm_format::S16,
+        rate: 48_000,
+        channels: 2,
+        buffer_bytes: 7680,
+        period_bytes: 1920,
+        features: 0,
+    };
+
+    #[test]
+    fn the_last_order_is_given_once_there_is_room() {
+        let eventfd = || Arc::new(EventFd::new().unwrap());
+        let (orders, mut received) = RingBuffer::new(1);
+        let mut server = Server {
+            orders,
+            late: vec![None],
+            wake: eventfd(),
+            news: RingBuffer::new(1).1,
+            bell: eventfd(),
+            ticket: 0,
+        };
+        let first = server.open(0, &PARAMS);
+        server.close(0, None);
+        let last = server.open(0, &PARAMS);
+        let given = |order| match order {
+            Ok(Order::Open { ticket, .. }) => Some(ticket),
+            _ => None,
+        };
+        assert!(server.news().is_none());
+        assert_eq!(given(received.pop()), Some(first));
+        assert!(server.news().is_none());
+        assert_eq!(given(received.pop()), Some(last));
+        assert!(server.news().is_none() && received.pop().is_err());
     }
 }
