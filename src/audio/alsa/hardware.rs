@@ -41,6 +41,8 @@ pub struct Hardware {
     agreed: Agreed,
     fill: Fill,
     clock: Clock,
+    /// When it was last asked for its progress.
+    asked: Nanos,
     /// Position at which the card's periods start.
     origin: u64,
     /// Position of the next frame to be written or read.
@@ -92,6 +94,7 @@ impl Hardware {
             agreed,
             fill,
             clock: Clock::new(params.rate),
+            asked: 0,
             origin: 0,
             cursor: 0,
             position: 0,
@@ -154,8 +157,7 @@ impl Hardware {
 
     fn start_if_due(&mut self) {
         if self.starting {
-            // The clock is put right when the pointer is next read.
-            self.failed = self.start(0).err();
+            self.failed = self.start(self.asked).err();
         }
     }
 
@@ -184,6 +186,7 @@ impl Hardware {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
+        self.asked = now;
         if self.starting && self.direction == Direction::Capture {
             self.start(now)?;
         }
@@ -398,5 +401,34 @@ fn time_of(status: &Status, now: Nanos) -> Nanos {
         now
     } else {
         at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pcm_format;
+
+    const MILLISECOND: Nanos = 1_000_000;
+
+    #[test]
+    fn a_card_that_stops_as_soon_as_it_has_started_goes_on_where_it_was() {
+        let params = Params {
+            format: pcm_format::S16,
+            rate: 48_000,
+            channels: 2,
+            buffer_bytes: 7680,
+            period_bytes: 1920,
+            features: 0,
+        };
+        let device = Arc::from("null");
+        let mut hardware = Hardware::open(&device, Direction::Playback, &params).unwrap();
+        let now = 3_600_000 * MILLISECOND;
+        hardware.start_soon();
+        hardware.progress(now).unwrap();
+        assert_eq!(hardware.write(480, &mut |_| ()), 480);
+        assert!(hardware.running);
+        hardware.restart(now + 20 * MILLISECOND, 0).unwrap();
+        assert_eq!((hardware.position(), hardware.lost()), (960, 480));
     }
 }
