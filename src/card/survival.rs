@@ -83,15 +83,21 @@ impl Card {
     }
 
     /// The control queue has come into service. Takes the card over as the last process has left it;
-    /// returns whether it has left anything. `left`: the queue is the same.
+    /// returns whether it, or this one, has left anything. `left`: the queue is the same.
     pub(crate) fn take_over(&mut self, left: bool, now: Nanos) -> bool {
         let Some(area) = self.next_area.take().or(self.area.clone()) else {
             return false;
         };
-        self.area = Some(Arc::clone(&area));
         let at = area.behind_queues();
+        // Nobody has gone on from it since: the card is as it was, whatever time has passed.
+        let own = self.area.as_ref().is_some_and(|own| own.is_same(&area))
+            && area.load(at + RESTARTS) == self.restarts;
+        self.area = Some(Arc::clone(&area));
         let mut taken = false;
         if left && area.load(at) == MAGIC && area.load(at + MADE_OF) == self.made_of() {
+            if own {
+                return true;
+            }
             self.restore_offers(&area);
             self.keep_records(&area);
             for pcm in &mut self.pcms {

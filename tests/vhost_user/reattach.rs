@@ -3,6 +3,7 @@
 //! takes them over where they are.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::card::{Card, RX, TX};
 use crate::device::Device;
@@ -264,36 +265,57 @@ fn a_new_device_process_serves_the_rings_where_they_are() {
     card.expect_service();
 }
 
+/// How the frontend deals with the area for what is in flight.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Keeps {
+    Nothing,
+    Area,
+    /// It names the area again after the pause.
+    AreaTwice,
+}
+
 #[test]
 fn a_stream_that_was_suspended_with_its_rings_plays_on_after_them() {
-    let device = Device::player();
-    let mut card = Card::attach(&device);
-    let samples = noise(80 * 20, 7);
-    card.prepare(0, &SMALL);
-    let heads = card.queue_periods(0, &samples, 80);
-    card.kick(TX);
-    card.must(START, 0);
-    for &head in &heads[..5] {
-        card.completion(TX).expect_played(head);
+    for keeps in [Keeps::Nothing, Keeps::Area, Keeps::AreaTwice] {
+        let device = Device::player();
+        let mut card = Card::unattached([256; 4], EVENT_IDX);
+        let mut kept = None;
+        match keeps {
+            Keeps::Nothing => card.reattach(device.connect()),
+            _ => card.reattach_keeping(device.connect(), &mut kept),
+        }
+        let samples = noise(80 * 20, 7);
+        card.prepare(0, &SMALL);
+        let heads = card.queue_periods(0, &samples, 80);
+        card.kick(TX);
+        card.must(START, 0);
+        for &head in &heads[..5] {
+            card.completion(TX).expect_played(head);
+        }
+        // A virtual machine is paused: GET_VRING_BASE, then the same rings from there.
+        let mut frontend = card.frontend.take().unwrap();
+        let bases = frontend.stop(card.queues.len());
+        std::thread::sleep(Duration::from_millis(50));
+        if let (Some(kept), Keeps::AreaTwice) = (&kept, keeps) {
+            frontend.set_inflight(kept);
+        }
+        frontend.start_again(&card.memory, &card.queues, &bases, card.features);
+        card.frontend = Some(frontend);
+        for &head in &heads[5..] {
+            card.completion(TX).expect_played(head);
+        }
+        card.close(0);
+        let heard = wav::read(&device.path("out.wav")).1;
+        // A message that was heard in part is heard again from its beginning, and none is left out.
+        let fits = |from: usize| {
+            let before = heard.len().checked_sub(samples.len() - from);
+            before.is_some_and(|before| {
+                (from..=from + 80).contains(&before)
+                    && samples.starts_with(&heard[..before])
+                    && heard[before..] == samples[from..]
+            })
+        };
+        assert!((5..=20).any(|message| fits(80 * message)), "{keeps:?}");
+        assert!(!device.log().contains("has died"), "{keeps:?}");
     }
-    // A virtual machine is paused: GET_VRING_BASE, then the same rings from there.
-    let mut frontend = card.frontend.take().unwrap();
-    let bases = frontend.stop(card.queues.len());
-    frontend.start_again(&card.memory, &card.queues, &bases, card.features);
-    card.frontend = Some(frontend);
-    for &head in &heads[5..] {
-        card.completion(TX).expect_played(head);
-    }
-    card.close(0);
-    let heard = wav::read(&device.path("out.wav")).1;
-    // A message that was heard in part is heard again from its beginning, and none is left out.
-    let fits = |from: usize| {
-        let before = heard.len().checked_sub(samples.len() - from);
-        before.is_some_and(|before| {
-            (from..=from + 80).contains(&before)
-                && samples.starts_with(&heard[..before])
-                && heard[before..] == samples[from..]
-        })
-    };
-    assert!((5..=20).any(|message| fits(80 * message)));
 }
