@@ -79,6 +79,17 @@ static void vl_device_probe_again(struct vl_device *vl)
 		dev_warn(&vl->dev, "the driver could not be bound\n");
 }
 
+/* Has a driver that does not use its queues begin anew with who is attached. */
+void vl_device_mend(struct vl_device *vl)
+{
+	spin_lock(&vl->lock);
+	if (vl->broken && vl->control && !vl->dying) {
+		vl->probe_again = true;
+		queue_work(vl_workqueue, &vl->life_work);
+	}
+	spin_unlock(&vl->lock);
+}
+
 /*
  * A signal ends virtio_snd's wait for an answer, and it frees what that is for:
  * so it is probed by a work item of ours, where none comes, and not by who loads

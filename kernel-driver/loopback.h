@@ -289,6 +289,7 @@ u32 vl_device_state(struct vl_device *vl);
 void vl_device_prolong_all(void);
 void vl_device_wake_all(void);
 int vl_device_may_probe(struct vl_device *vl);
+void vl_device_mend(struct vl_device *vl);
 
 /* control.c */
 int vl_control_register(void);

@@ -10,8 +10,6 @@
 #include <linux/preempt.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
-#include <linux/virtio_config.h>
-#include <linux/virtio_console.h>
 #include <linux/virtio_ids.h>
 #include <linux/virtio_ring.h>
 
@@ -342,39 +340,6 @@ void vl_queue_detach_all(struct vl_device *vl)
 }
 
 /*
- * Detach what was hung up, and see whether somebody is left to serve.
- * Returns whether there is nobody. Context: vl->eventfds held.
- */
-static bool vl_calls_update(struct vl_device *vl)
-{
-	bool served = false;
-	u32 i;
-
-	for (i = 0; i < vl->queue_count; i++) {
-		struct vl_queue *queue = &vl->queues[i];
-
-		if (READ_ONCE(queue->call_hung_up))
-			vl_call_detach(queue);
-		if (queue->call)
-			served = true;
-	}
-	if (!served) {
-		spin_lock(&vl->lock);
-		vl->abandoned = true;
-		spin_unlock(&vl->lock);
-	}
-	return !served;
-}
-
-/* Without a call eventfd, nobody serves the queues of a device left alone. */
-void vl_queue_control_closed(struct vl_device *vl)
-{
-	mutex_lock(&vl->eventfds);
-	vl_calls_update(vl);
-	mutex_unlock(&vl->eventfds);
-}
-
-/*
  * virtio_console spins for an answer, with interrupts off. It does not where its
  * queues are broken, but they are for good: see vl_device_probe_again().
  * Context: vl->eventfds held, which keeps the queues; they are deleted once no
@@ -390,26 +355,59 @@ static void vl_console_break(struct vl_device *vl)
 	spin_unlock(&vl->lock);
 }
 
+/*
+ * Detach what was hung up, and see whether somebody is left to serve.
+ * Context: vl->eventfds held.
+ */
+static void vl_calls_update(struct vl_device *vl)
+{
+	bool served = false;
+	u32 i;
+
+	for (i = 0; i < vl->queue_count; i++) {
+		struct vl_queue *queue = &vl->queues[i];
+
+		if (READ_ONCE(queue->call_hung_up))
+			vl_call_detach(queue);
+		if (queue->call)
+			served = true;
+	}
+	if (served)
+		return;
+	spin_lock(&vl->lock);
+	vl->abandoned = true;
+	spin_unlock(&vl->lock);
+	vl_console_break(vl);
+}
+
+/* Without a call eventfd, nobody serves the queues of a device left alone. */
+void vl_queue_control_closed(struct vl_device *vl)
+{
+	mutex_lock(&vl->eventfds);
+	vl_calls_update(vl);
+	mutex_unlock(&vl->eventfds);
+}
+
 void vl_queue_hangup_work(struct work_struct *work)
 {
 	struct vl_device *vl = container_of(work, struct vl_device,
 					    hangup_work);
 
 	mutex_lock(&vl->eventfds);
-	if (vl_calls_update(vl))
-		vl_console_break(vl);
+	vl_calls_update(vl);
 	mutex_unlock(&vl->eventfds);
+	/* The next adapter may be there already. */
+	vl_device_mend(vl);
 }
 
-/* The driver goes on from DRIVER_OK: the one of several ports by asking. */
+/* START is over, and the driver goes on, one of several ports by asking. */
 void vl_queue_driver_ok(struct vl_device *vl)
 {
 	if (vl->device_id != VIRTIO_ID_CONSOLE)
 		return;
 	mutex_lock(&vl->eventfds);
-	if (READ_ONCE(vl->dying) ||
-	    (virtio_has_feature(&vl->vdev, VIRTIO_CONSOLE_F_MULTIPORT) &&
-	     vl_calls_update(vl)))
+	vl_calls_update(vl);
+	if (READ_ONCE(vl->dying))
 		vl_console_break(vl);
 	mutex_unlock(&vl->eventfds);
 }

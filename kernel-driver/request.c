@@ -150,7 +150,8 @@ static void vl_request_wait(struct vl_device *vl, struct vl_request *request,
 /*
  * Announce the running queues. DRIVER_OK waits for the answer, so that the
  * driver's first requests are not sent into the void; ATTACH does not, and has
- * nothing to announce that DRIVER_OK just has.
+ * nothing to announce that DRIVER_OK just has, or will when the driver begins
+ * anew.
  */
 void vl_request_start(struct vl_device *vl, bool wait)
 {
@@ -160,7 +161,7 @@ void vl_request_start(struct vl_device *vl, bool wait)
 	request = vl_request_new(VIRTIO_LOOPBACK_REQUEST_START, wait);
 	spin_lock(&vl->lock);
 	if (!vl->dying && vl->status & VIRTIO_CONFIG_S_DRIVER_OK &&
-	    (wait || !vl->start_pending)) {
+	    (wait || (!vl->start_pending && !vl->broken))) {
 		vl_requests_end(vl, VL_STARTS, -ECANCELED);
 		request->message.start.features = vl->driver_features;
 		if (vl->used)

@@ -175,14 +175,16 @@ static void vl_set_status(struct virtio_device *vdev, u8 status)
 }
 
 /*
- * What virtio_console was sending when its queues were broken it has freed, or it
- * was its one control message, and it would free all that as buffers of its own.
- * (That of a writer who does not wait is one: it is lost rather.)
+ * What virtio_console was sending when its queues were broken, as it does itself
+ * when it is removed, may be its one control message, or freed since; and it would
+ * free it as a buffer of its own. What is one, a writer's to a port, is lost rather.
  */
 static void vl_console_forget_sent(struct vl_device *vl)
 {
 	u32 i;
 
+	/* Those who found them whole have done with them, also on PREEMPT_RT. */
+	synchronize_rcu();
 	/* Each second queue is one that it sends by. */
 	for (i = 1; i < vl->queue_count; i += 2) {
 		struct virtqueue *vq = READ_ONCE(vl->queues[i].vq);
