@@ -17,6 +17,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
@@ -136,9 +137,12 @@ impl DeviceProcess {
     /// [`ProcessError::Watch`]
     pub fn is_stopped(&self) -> Result<bool, ProcessError> {
         let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        let status = waitid(Id::Pid(self.pid()), flags);
-        let status = status.map_err(|errno| ProcessError::Watch(errno.into()))?;
-        Ok(matches!(status, WaitStatus::Stopped(..)))
+        match waitid(Id::Pid(self.pid()), flags) {
+            Ok(status) => Ok(matches!(status, WaitStatus::Stopped(..))),
+            // It has just ended, and nobody has asked how yet.
+            Err(Errno::ECHILD) => Ok(false),
+            Err(errno) => Err(ProcessError::Watch(errno.into())),
+        }
     }
 
     fn kill(&mut self) -> Result<ExitStatus, ProcessError> {
@@ -298,6 +302,15 @@ mod tests {
             with_fd(&command, 12),
             words(&["vhost-user-sound", "--host", "null", "--fd=12"])
         );
+    }
+
+    #[test]
+    fn a_process_that_has_just_ended_is_not_stopped() {
+        let mut process = DeviceProcess::start(Path::new("/bin/false"), &[], None).unwrap();
+        let ended = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        waitid(Id::Pid(process.pid()), ended).unwrap();
+        assert!(!process.is_stopped().unwrap());
+        assert_eq!(process.exit_status().unwrap().unwrap().code(), Some(1));
     }
 
     #[test]

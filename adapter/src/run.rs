@@ -24,7 +24,7 @@ use crate::destroy::{DESTROY_TIME, Destroyed, destroy};
 use crate::device_process::{DeviceProcess, THIS_PROGRAM};
 use crate::device_type::DeviceType;
 use crate::driver::{ALSA_ID_MAX, ControlFile, DeviceName, DriverError, State};
-use crate::event_loop::{Ending, EventLoop};
+use crate::event_loop::{Ending, EventLoop, LoopError};
 use crate::inflight::Inflight;
 use crate::news::News;
 use crate::readiness::Readiness;
@@ -173,7 +173,10 @@ impl Run<'_> {
             let since = Instant::now();
             let (why, text) = match self.command_once(command, socket) {
                 Ok(None) => return Ok(()),
-                Ok(Some(gone)) | Err(gone @ RunError::Process(_)) if self.has_device => {
+                Ok(Some(gone))
+                | Err(gone @ (RunError::Process(_) | RunError::Loop(LoopError::Process(_))))
+                    if self.has_device =>
+                {
                     let text = format!("{}; it is started again", with_cause(&gone));
                     (gone, text)
                 }
