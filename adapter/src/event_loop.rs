@@ -138,7 +138,12 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
                 Ok(Some(ending)) => return Ok(ending),
                 Err(LoopError::Session(error)) if error.is_backend_closed() => {
                     log::debug!("{error}");
-                    return Ok(self.command_status()?.unwrap_or(Ending::BackendClosed));
+                    return match self.command_status()? {
+                        Some(ending) => Ok(ending),
+                        // It is for us to end one that hangs.
+                        None if self.process.is_some() && error.is_no_answer() => Err(error.into()),
+                        None => Ok(Ending::BackendClosed),
+                    };
                 }
                 Err(LoopError::Session(error)) if error.is_device_gone() => self.dying = true,
                 Err(error) => return Err(error),
@@ -263,13 +268,7 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
     }
 
     fn command_status(&mut self) -> Result<Option<Ending>, LoopError> {
-        let Some(process) = &mut self.process else {
-            return Ok(None);
-        };
-        if let Some(status) = process.exit_status()? {
-            return Ok(Some(Ending::CommandEnded(status)));
-        }
-        Ok(process.is_stopped()?.then_some(Ending::CommandStopped))
+        Ok(command_ending(self.process.as_deref_mut())?)
     }
 
     /// Tells the user once if the device has no driver.
@@ -300,6 +299,20 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
         let late = self.gone_due.is_some_and(|due| Instant::now() >= due);
         Ok(late.then_some(Ending::StillOpen))
     }
+}
+
+/// Whether the COMMAND, if there is one, serves no more.
+///
+/// # Errors
+/// [`ProcessError::Watch`]
+pub fn command_ending(process: Option<&mut DeviceProcess>) -> Result<Option<Ending>, ProcessError> {
+    let Some(process) = process else {
+        return Ok(None);
+    };
+    if let Some(status) = process.exit_status()? {
+        return Ok(Some(Ending::CommandEnded(status)));
+    }
+    Ok(process.is_stopped()?.then_some(Ending::CommandStopped))
 }
 
 /// Appends; returns where it is.

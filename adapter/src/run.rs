@@ -24,7 +24,7 @@ use crate::destroy::{DESTROY_TIME, Destroyed, destroy};
 use crate::device_process::{DeviceProcess, THIS_PROGRAM};
 use crate::device_type::DeviceType;
 use crate::driver::{ALSA_ID_MAX, ControlFile, DeviceName, DriverError, State};
-use crate::event_loop::{Ending, EventLoop, LoopError};
+use crate::event_loop::{Ending, EventLoop, LoopError, command_ending};
 use crate::inflight::Inflight;
 use crate::news::News;
 use crate::readiness::Readiness;
@@ -76,18 +76,7 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     if !wait_for_name(options, signals)? {
         return Ok(());
     }
-    let mut run = Run {
-        options,
-        signals,
-        readiness: Readiness::new(&options.name, &options.device),
-        has_device: false,
-        inflight: Inflight::of(&options.name),
-        gone_due: None,
-        served: false,
-        late: false,
-        hindered: false,
-        news: News::default(),
-    };
+    let mut run = Run::new(options, signals);
     let result = match &options.process {
         DeviceProcessAt::Socket(path) => run.at_socket(path, None).map(drop),
         DeviceProcessAt::Command(command, socket) => run.with_command(command, socket.as_deref()),
@@ -160,7 +149,22 @@ struct Run<'a> {
     news: News,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(options: &'a RunOptions, signals: &'a Signals) -> Self {
+        Self {
+            options,
+            signals,
+            readiness: Readiness::new(&options.name, &options.device),
+            has_device: false,
+            inflight: Inflight::of(&options.name),
+            gone_due: None,
+            served: false,
+            late: false,
+            hindered: false,
+            news: News::default(),
+        }
+    }
+
     /// Starts the COMMAND, and starts it again whenever it goes; one that does not get as far as to
     /// have a device is not started again.
     fn with_command(
@@ -258,53 +262,65 @@ impl Run<'_> {
         let mut restarts = Restarts::new();
         while let Some(socket) = self.connect(path, give_up, process.as_deref_mut())? {
             let since = Instant::now();
-            let why = match self.serve(socket, process.as_deref_mut()) {
-                Ok(Ending::BackendClosed) => Some(String::new()),
-                Ok(Ending::StartedLate) => None,
-                Ok(ending) => return Ok(ending),
-                // A device process that is just ending hangs up, too; its service manager has another.
-                Err(error)
-                    if error.is_backend_closed()
-                        && (self.has_device || begun.elapsed() < HANG_UPS) =>
-                {
-                    Some(format!(": {error}"))
-                }
-                // A COMMAND of ours is ended, and started again.
-                Err(error) if process.is_some() && error.is_refusal() => return Err(error),
-                Err(error) if self.may_pass(&error) => {
-                    if self.is_news(&error) {
-                        let place = path.display();
-                        let next = match error.is_refusal() {
-                            true => &format!("waits for another device process on {place}"),
-                            false => "tries on",
-                        };
-                        let text = self.hindrance(&error, next);
-                        self.news.add(Level::Warn, text);
-                    }
-                    None
-                }
-                Err(error) => return Err(error),
-            };
-            if let Some(why) = why {
-                let (name, path) = (&self.options.name, path.display());
-                let text = format!(
-                    "the device process has gone{why}; {name} waits for another one on {path}"
-                );
-                self.news.add(Level::Warn, text);
+            let (early, ours) = (begun.elapsed() < HANG_UPS, process.is_some());
+            let served = self.serve(socket, process.as_deref_mut());
+            if let Some(ending) = self.may_connect_again(served, path, early, ours)? {
+                return Ok(ending);
             }
             self.readiness.unserved();
             if !self.pause(restarts.next(since.elapsed()))? {
                 break;
             }
+            if let Some(ending) = command_ending(process.as_deref_mut())? {
+                return Ok(ending);
+            }
             if self.has_device {
-                give_up = process.is_some().then(|| Instant::now() + CONNECT_TIME);
+                give_up = ours.then(|| Instant::now() + CONNECT_TIME);
             }
         }
-        let ended = process.map(DeviceProcess::exit_status).transpose()?;
-        Ok(match ended.flatten() {
-            Some(status) => Ending::CommandEnded(status),
-            None => Ending::Signal,
-        })
+        Ok(command_ending(process)?.unwrap_or(Ending::Signal))
+    }
+
+    /// What becomes of a connection to `path` that is over. `None`: there may be another one, and the
+    /// user is told why. `early`: a device process that hangs up may be one that is just ending.
+    /// `ours`: it is our child.
+    fn may_connect_again(
+        &mut self,
+        served: Result<Ending, RunError>,
+        path: &Path,
+        early: bool,
+        ours: bool,
+    ) -> Result<Option<Ending>, RunError> {
+        let (name, place) = (&self.options.name, path.display());
+        let gone = |why: &str| {
+            format!("the device process has gone{why}; {name} waits for another one on {place}")
+        };
+        let text = match served {
+            Ok(Ending::BackendClosed) => gone(""),
+            Ok(Ending::StartedLate) => return Ok(None),
+            Ok(ending) => return Ok(Some(ending)),
+            // A COMMAND of ours is ended, and started again.
+            Err(error) if ours && (error.is_refusal() || error.is_no_answer()) => {
+                return Err(error);
+            }
+            // A device process that is just ending hangs up, too; its service manager has another.
+            Err(error) if error.is_backend_closed() && (self.has_device || early) => {
+                gone(&format!(": {error}"))
+            }
+            Err(error) if self.may_pass(&error) => {
+                if !self.is_news(&error) {
+                    return Ok(None);
+                }
+                let next = match error.is_refusal() {
+                    true => &format!("waits for another device process on {place}"),
+                    false => "tries on",
+                };
+                self.hindrance(&error, next)
+            }
+            Err(error) => return Err(error),
+        };
+        self.news.add(Level::Warn, text);
+        Ok(None)
     }
 
     /// Whether the next try may do better, while applications have the device open: the machine lacks
@@ -471,3 +487,6 @@ impl Run<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

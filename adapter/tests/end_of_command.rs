@@ -14,8 +14,11 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, raise};
+use nix::sys::signal::{Signal, kill, raise};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
 use virtio_loopback::device_process::DeviceProcess;
+use virtio_loopback::event_loop::{Ending, command_ending};
 use virtio_loopback::signals::Signals;
 
 /// A command that takes 5 s to save something when it is told to end.
@@ -27,6 +30,20 @@ fn saver(saved: &Path) -> DeviceProcess {
     let (process, mut socket) = DeviceProcess::start_connected(program, &command, None).unwrap();
     socket.read_exact(&mut [0]).unwrap();
     process
+}
+
+#[test]
+fn a_command_that_is_stopped_serves_no_more() {
+    let program = Path::new(env!("CARGO_BIN_EXE_virtio-loopback"));
+    let command = ["sleep".into(), "60".into()];
+    let mut process = DeviceProcess::start(program, &command, None).unwrap();
+    assert_eq!(command_ending(Some(&mut process)).unwrap(), None);
+    let id = Pid::from_raw(process.id().try_into().unwrap());
+    kill(id, Signal::SIGSTOP).unwrap();
+    waitid(Id::Pid(id), WaitPidFlag::WSTOPPED | WaitPidFlag::WNOWAIT).unwrap();
+    let ending = command_ending(Some(&mut process)).unwrap();
+    assert_eq!(ending, Some(Ending::CommandStopped));
+    assert_eq!(command_ending(None).unwrap(), None);
 }
 
 #[test]

@@ -141,6 +141,11 @@ impl BackendError {
         matches!(self, Self::Closed { .. } | Self::NoAnswer { .. })
     }
 
+    /// Whether the device process is there and says nothing.
+    pub fn is_no_answer(&self) -> bool {
+        matches!(self, Self::NoAnswer { .. })
+    }
+
     /// Whether the device process has answered, and does not do as it was asked.
     pub fn is_refusal(&self) -> bool {
         matches!(

@@ -106,12 +106,21 @@ impl RunError {
 
     /// Whether the device process has gone, so that another one may come.
     pub(super) fn is_backend_closed(&self) -> bool {
+        self.backend().is_some_and(BackendError::is_closed)
+    }
+
+    /// Whether the device process is there and says nothing.
+    pub(super) fn is_no_answer(&self) -> bool {
+        self.backend().is_some_and(BackendError::is_no_answer)
+    }
+
+    /// The step with the device process that failed.
+    fn backend(&self) -> Option<&BackendError> {
         match self {
-            Self::Backend(error) => error.is_closed(),
-            Self::Session(error) | Self::Loop(LoopError::Session(error)) => {
-                error.is_backend_closed()
-            }
-            _ => false,
+            Self::Backend(error)
+            | Self::Session(SessionError::Backend(error))
+            | Self::Loop(LoopError::Session(SessionError::Backend(error))) => Some(error),
+            _ => None,
         }
     }
 

@@ -98,6 +98,11 @@ impl SessionError {
         matches!(self, Self::Backend(error) if error.is_closed())
     }
 
+    /// Whether the device process is there and says nothing.
+    pub fn is_no_answer(&self) -> bool {
+        matches!(self, Self::Backend(error) if error.is_no_answer())
+    }
+
     /// Whether the device process does not do as it is asked, or does not offer what the device has.
     pub fn is_refusal(&self) -> bool {
         match self {
