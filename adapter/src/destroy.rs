@@ -29,14 +29,26 @@ pub enum Destroyed {
 pub fn destroy(name: &DeviceName, due: Instant) -> Result<Destroyed, DriverError> {
     let control = ControlFile::open()?;
     control.destroy(name)?;
-    wait_until_gone(due, || Ok(control.find(name)?.is_some()))
+    wait_until_gone(&control, name, due)
 }
 
-fn wait_until_gone(
+/// Waits for a device whose destruction has been asked for to go, until `due`.
+///
+/// # Errors
+/// [`DriverError::List`].
+pub fn wait_until_gone(
+    control: &ControlFile,
+    name: &DeviceName,
     due: Instant,
-    mut exists: impl FnMut() -> Result<bool, DriverError>,
 ) -> Result<Destroyed, DriverError> {
-    while exists()? {
+    wait_while(due, || control.is_one_dying(name))
+}
+
+fn wait_while(
+    due: Instant,
+    mut dying: impl FnMut() -> Result<bool, DriverError>,
+) -> Result<Destroyed, DriverError> {
+    while dying()? {
         if Instant::now() >= due {
             return Ok(Destroyed::StillOpen);
         }
@@ -52,12 +64,12 @@ mod tests {
     #[test]
     fn a_device_is_waited_for_until_its_time_is_up() {
         let (mut looks, mut later) = (0, 0);
-        let gone = wait_until_gone(Instant::now() + DESTROY_TIME, || {
+        let gone = wait_while(Instant::now() + DESTROY_TIME, || {
             looks += 1;
             Ok(looks < 3)
         });
         assert_eq!((gone.unwrap(), looks), (Destroyed::Gone, 3));
-        let open = wait_until_gone(Instant::now(), || {
+        let open = wait_while(Instant::now(), || {
             later += 1;
             Ok(true)
         });

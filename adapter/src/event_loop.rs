@@ -229,6 +229,11 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
         }
     }
 
+    /// Whether the device is being destroyed, or gone: another one may have its name.
+    pub fn is_dying(&self) -> bool {
+        matches!(self.session.driver().device(), Err(DriverError::Gone))
+    }
+
     /// Whether the driver's queues have been served, if only for a moment.
     pub fn has_served(&self) -> bool {
         self.served
@@ -293,7 +298,7 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
     }
 
     fn look_for_device(&self) -> Result<Option<Ending>, LoopError> {
-        if !self.session.driver().exists()? {
+        if !self.session.driver().is_dying()? {
             return Ok(Some(Ending::Destroyed));
         }
         let late = self.gone_due.is_some_and(|due| Instant::now() >= due);

@@ -20,7 +20,7 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_SOUND;
 
 use crate::backend::{ANSWER_LIMIT, Backend};
 use crate::command_socket;
-use crate::destroy::{DESTROY_TIME, Destroyed, destroy};
+use crate::destroy::{DESTROY_TIME, Destroyed, destroy, wait_until_gone};
 use crate::device_process::{DeviceProcess, THIS_PROGRAM};
 use crate::device_type::DeviceType;
 use crate::driver::{ALSA_ID_MAX, ControlFile, DeviceName, DriverError, State};
@@ -395,7 +395,11 @@ impl<'a> Run<'a> {
         let ending = ending.and_then(|ending| match ending {
             Ending::Signal if ephemeral => {
                 // Served on until it is gone, so that its driver can end in good order.
-                match ControlFile::open()?.destroy(name) {
+                let destroyed = match event_loop.is_dying() {
+                    true => Ok(()),
+                    false => ControlFile::open()?.destroy(name),
+                };
+                match destroyed {
                     // Somebody else was faster.
                     Ok(()) | Err(DriverError::NoDevice(_)) => {}
                     Err(error) => return Err(error.into()),
@@ -469,11 +473,12 @@ impl<'a> Run<'a> {
             log::info!("the device {name} stays; remove it with: virtio-loopback destroy {name}");
             return Ok(());
         }
-        // What has been waited for once is not waited for again: a service manager kills who takes long.
-        let due = self
-            .gone_due
-            .unwrap_or_else(|| Instant::now() + DESTROY_TIME);
-        match destroy(name, due) {
+        let left = match self.gone_due {
+            // What has been waited for once is not waited for again: a service manager kills who takes long.
+            Some(due) => wait_until_gone(&ControlFile::open()?, name, due),
+            None => destroy(name, Instant::now() + DESTROY_TIME),
+        };
+        match left {
             Ok(Destroyed::Gone) | Err(DriverError::NoDevice(_)) => {
                 log::info!("the device {name} has been destroyed");
                 self.inflight.forget();

@@ -14,7 +14,7 @@ use nix::libc;
 use virtio_bindings::virtio_ids;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::{Device, DeviceName, Driver, DriverError, Queue, Request, ioctl, uapi};
+use super::{Device, DeviceName, Driver, DriverError, Queue, Request, State, ioctl, uapi};
 
 /// Where the module registers its control file.
 pub const CONTROL_PATH: &str = "/dev/virtio-loopback";
@@ -106,6 +106,14 @@ impl ControlFile {
             .find(|device| device.name == name.as_str()))
     }
 
+    /// Whether a device of this name is being destroyed.
+    ///
+    /// # Errors
+    /// [`DriverError::List`].
+    pub fn is_one_dying(&self, name: &DeviceName) -> Result<bool, DriverError> {
+        Ok(is_one_dying(&self.list()?, name))
+    }
+
     /// Creates a device and attaches this file to it.
     ///
     /// # Errors
@@ -191,6 +199,12 @@ impl AsFd for ControlFile {
     }
 }
 
+/// One of this name that is not being destroyed has been made since.
+fn is_one_dying(devices: &[Device], name: &DeviceName) -> bool {
+    let dying = |device: &Device| device.name == name.as_str() && device.state == State::Dying;
+    devices.iter().any(dying)
+}
+
 /// The variant for `errno`, unless it means that the device or its queues have gone.
 fn or_gone(errno: Errno, variant: impl FnOnce(Errno) -> DriverError) -> DriverError {
     match errno {
@@ -207,9 +221,9 @@ impl Driver for ControlFile {
         Ok(Device::from(&raw))
     }
 
-    fn exists(&self) -> Result<bool, DriverError> {
+    fn is_dying(&self) -> Result<bool, DriverError> {
         match self.attached.get() {
-            Some(name) => Ok(self.find(name)?.is_some()),
+            Some(name) => self.is_one_dying(name),
             None => Ok(false),
         }
     }
@@ -322,6 +336,26 @@ mod tests {
             ),
             "{error:?}"
         );
+    }
+
+    #[test]
+    fn a_new_device_is_not_the_one_of_its_name_that_was_destroyed() {
+        let device = |name: &str, state| Device {
+            name: name.into(),
+            state,
+            ..Device::from(&uapi::Device::default())
+        };
+        let music = "music".parse().unwrap();
+        let other = || device("phone", State::Dying);
+        assert!(is_one_dying(
+            &[other(), device("music", State::Dying)],
+            &music
+        ));
+        assert!(!is_one_dying(
+            &[other(), device("music", State::Live)],
+            &music
+        ));
+        assert!(!is_one_dying(&[other()], &music));
     }
 
     #[test]

@@ -45,11 +45,11 @@ pub trait Driver {
     /// [`DriverError::GetDevice`], [`DriverError::Gone`].
     fn device(&self) -> Result<Device, DriverError>;
 
-    /// Whether the device still exists, also while it is being destroyed.
+    /// Whether the device is being destroyed, and not gone yet.
     ///
     /// # Errors
     /// [`DriverError::List`].
-    fn exists(&self) -> Result<bool, DriverError>;
+    fn is_dying(&self) -> Result<bool, DriverError>;
 
     /// Where queue `index` lies; `None` if the driver above does not use it. Between START and STOP.
     ///

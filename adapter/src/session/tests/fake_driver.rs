@@ -254,7 +254,7 @@ impl Driver for FakeDriver {
         })
     }
 
-    fn exists(&self) -> Result<bool, DriverError> {
+    fn is_dying(&self) -> Result<bool, DriverError> {
         Ok(!self.lock().gone)
     }
 
