@@ -23,7 +23,7 @@ use crate::command_socket;
 use crate::destroy::{DESTROY_TIME, Destroyed, destroy, wait_until_gone};
 use crate::device_process::{DeviceProcess, THIS_PROGRAM};
 use crate::device_type::DeviceType;
-use crate::driver::{ALSA_ID_MAX, ControlFile, DeviceName, DriverError, State};
+use crate::driver::{ALSA_ID_MAX, ControlFile, Device, DeviceName, DriverError, State};
 use crate::event_loop::{Ending, EventLoop, LoopError, command_ending};
 use crate::inflight::Inflight;
 use crate::news::News;
@@ -430,8 +430,9 @@ impl<'a> Run<'a> {
         } = self.options;
         let control = ControlFile::open()?;
         let existing = control.find(name)?;
-        if self.has_device && existing.is_none() {
-            return Ok(None);
+        let goes = |device: &Device| device.state == State::Dying;
+        if self.has_device && existing.as_ref().is_none_or(goes) {
+            return self.wait_until_gone().map(|()| None);
         }
         // Queues that exist have their size; trying others on a device process that may serve them
         // still would disturb it.
@@ -443,8 +444,12 @@ impl<'a> Run<'a> {
         let queues = overrides.queues.unwrap_or(device.queues.least());
         let mut backend = Backend::negotiate(socket, queues, ANSWER_LIMIT)?;
         let offer = Offer::ask(&mut backend, device, overrides)?;
-        take_device(self.options, &control, &offer)?;
-        self.has_device = true;
+        let taken = take_device(self.options, &control, &offer, !self.has_device);
+        if !self.has_taken(taken)? {
+            // Whoever is attached keeps it from going.
+            drop(control);
+            return self.wait_until_gone().map(|()| None);
+        }
         self.served |= existing.is_some_and(|device| device.driver_bound);
         if !self.hindered {
             let text = format!("{name}: virtio device {device} is attached");
@@ -452,6 +457,35 @@ impl<'a> Run<'a> {
         }
         let inflight = std::mem::replace(&mut self.inflight, Inflight::of(name));
         Ok(Some(Session::new(control, backend, &offer, inflight)))
+    }
+
+    /// False: the device that this run had has been destroyed meanwhile.
+    fn has_taken(&mut self, taken: Result<(), RunError>) -> Result<bool, RunError> {
+        use DriverError::{Dying, Gone, NameTaken, NoDevice};
+        match taken {
+            Err(RunError::Driver(NoDevice(_) | Dying(_) | Gone)) if self.has_device => Ok(false),
+            Err(error) => {
+                // What another adapter has is not for this one to destroy.
+                self.has_device &= !matches!(error, RunError::Driver(NameTaken(_)));
+                Err(error)
+            }
+            Ok(()) => {
+                self.has_device = true;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Waits until a device that is being destroyed is gone, or a signal is to end this run.
+    fn wait_until_gone(&self) -> Result<(), RunError> {
+        let control = ControlFile::open()?;
+        let mut back_off = BackOff::new();
+        while control.is_one_dying(&self.options.name)? && !self.signals.end_requested() {
+            self.signals
+                .wait(back_off.next())
+                .map_err(RunError::Signals)?;
+        }
+        Ok(())
     }
 
     fn destroyed(&mut self) -> Ending {
@@ -473,9 +507,14 @@ impl<'a> Run<'a> {
             log::info!("the device {name} stays; remove it with: virtio-loopback destroy {name}");
             return Ok(());
         }
+        let control = ControlFile::open()?;
         let left = match self.gone_due {
             // What has been waited for once is not waited for again: a service manager kills who takes long.
-            Some(due) => wait_until_gone(&ControlFile::open()?, name, due),
+            Some(due) => wait_until_gone(&control, name, due),
+            None if control.find(name)?.is_some_and(|device| device.attached) => {
+                log::info!("the device {name} stays: another adapter is attached to it");
+                return Ok(());
+            }
             None => destroy(name, Instant::now() + DESTROY_TIME),
         };
         match left {

@@ -7,11 +7,12 @@ use crate::device_type::DeviceType;
 use crate::driver::{ControlFile, Device, Driver, DriverError, NewDevice, State};
 use crate::session::Offer;
 
-/// Creates the device, or attaches to the one of that name.
+/// Attaches to the device of that name, or creates it if it `may`.
 pub(super) fn take_device(
     options: &RunOptions,
     control: &ControlFile,
     offer: &Offer,
+    may_create: bool,
 ) -> Result<(), RunError> {
     let RunOptions { name, device, .. } = options;
     let new = NewDevice {
@@ -23,7 +24,7 @@ pub(super) fn take_device(
         queue_sizes: &offer.queue_sizes,
     };
     let existing = control.find(name)?;
-    if existing.is_none() {
+    if existing.is_none() && may_create {
         match control.create(&new) {
             // Created by somebody else just now.
             Err(DriverError::NameExists(_)) => {}

@@ -43,3 +43,31 @@ fn a_command_that_hangs_is_not_connected_to_again() {
         assert!(!run.news.is_empty());
     });
 }
+
+#[test]
+fn a_device_that_another_adapter_has_taken_is_not_ours() {
+    with_run(|run| {
+        let taken = DriverError::NameTaken("music".into());
+        assert!(run.has_taken(Err(taken.into())).is_err());
+        assert!(!run.has_device);
+    });
+}
+
+#[test]
+fn a_device_that_is_destroyed_meanwhile_is_not_made_again_and_no_error() {
+    let name = || "music".to_owned();
+    for gone in [
+        DriverError::NoDevice(name()),
+        DriverError::Dying(name()),
+        DriverError::Gone,
+    ] {
+        assert!(!with_run(|run| run.has_taken(Err(gone.into()))).unwrap());
+    }
+    // The first time somebody else's has been there.
+    with_run(|run| {
+        run.has_device = false;
+        let error = DriverError::Dying(name());
+        assert!(run.has_taken(Err(error.into())).is_err());
+        assert!(run.has_taken(Ok(())).unwrap() && run.has_device);
+    });
+}
