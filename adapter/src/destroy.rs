@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::driver::{ControlFile, DeviceName, DriverError};
+use crate::inflight::Inflight;
 
 /// How long a device may take to go before the user is told what it waits for.
 pub const DESTROY_TIME: Duration = Duration::from_secs(5);
@@ -32,7 +33,8 @@ pub fn destroy(name: &DeviceName, due: Instant) -> Result<Destroyed, DriverError
     wait_until_gone(&control, name, due)
 }
 
-/// Waits for a device whose destruction has been asked for to go, until `due`.
+/// Waits for a device whose destruction has been asked for to go, until `due`. Then nothing of it is in
+/// flight.
 ///
 /// # Errors
 /// [`DriverError::List`].
@@ -41,7 +43,11 @@ pub fn wait_until_gone(
     name: &DeviceName,
     due: Instant,
 ) -> Result<Destroyed, DriverError> {
-    wait_while(due, || control.is_one_dying(name))
+    let gone = wait_while(due, || control.is_one_dying(name))?;
+    if gone == Destroyed::Gone && control.find(name)?.is_none() {
+        Inflight::of(name).remove();
+    }
+    Ok(gone)
 }
 
 fn wait_while(

@@ -65,17 +65,33 @@ impl Inflight {
     /// use before, so what was kept goes on, if it has the right size and the process before has not cut
     /// it short; otherwise it begins anew.
     pub fn choose(&mut self, made: Area, resume: bool) -> &Area {
-        let known = self.kept.take().or_else(|| self.find());
-        let known = known.filter(|area| resume && area.size == made.size && area.is_whole());
-        let area = known.unwrap_or_else(|| match self.keep(&made) {
-            Ok(area) => area,
-            Err(error) => {
-                let path = self.path.display();
-                log::info!("what is in flight will not outlive this program: {path}: {error}");
-                made
+        let goes_on = |area: &Area| resume && area.size == made.size && area.is_whole();
+        let area = match self.kept.take().or_else(|| self.find()) {
+            Some(area) if goes_on(&area) => area,
+            known => {
+                // First: it is not to be found later where a new one cannot be kept.
+                self.kept = known;
+                self.forget();
+                self.keep(&made).unwrap_or_else(|error| {
+                    let path = self.path.display();
+                    log::info!("what is in flight will not outlive this program: {path}: {error}");
+                    made
+                })
             }
-        });
+        };
         self.kept.insert(area)
+    }
+
+    /// The queues are new: what was kept is not to be taken up, whatever comes of this start.
+    pub fn begin_anew(&mut self) {
+        self.kept = self.kept.take().or_else(|| self.find());
+        self.forget();
+    }
+
+    /// The device is gone, and may have been another run's.
+    pub fn remove(self) {
+        // Nobody kept anything, or it is somebody else's. The next start finds that out by itself.
+        let _ = fs::remove_file(self.path);
     }
 
     /// The device is gone: nothing is to be kept.
@@ -230,6 +246,25 @@ mod tests {
         assert_eq!(contents(inflight.choose(made(b"other"), true)), b"other");
         let readable = fs::metadata(&file).unwrap().permissions().mode();
         assert_ne!(readable, 0, "what is in the way stays as it is");
+    }
+
+    #[test]
+    fn what_is_outdated_is_removed_also_where_nothing_new_can_be_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("music.inflight");
+        fs::write(&path, b"state").unwrap();
+        // What is in the way stays.
+        fs::create_dir_all(folder.path().join("music.inflight.new/x")).unwrap();
+        let mut first = inflight(folder.path());
+        assert_eq!(contents(first.choose(made(b"longer"), true)), b"longer");
+        assert!(!path.exists());
+
+        fs::write(&path, b"state").unwrap();
+        inflight(folder.path()).begin_anew();
+        assert!(!path.exists());
+        fs::write(&path, b"state").unwrap();
+        inflight(folder.path()).remove();
+        assert!(!path.exists());
     }
 
     #[test]

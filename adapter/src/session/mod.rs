@@ -142,6 +142,9 @@ impl<D: Driver> Session<D> {
     /// DRIVER_OK: features, memory, then queue by queue (vhost-user specification, "Starting and
     /// stopping rings").
     fn start(&mut self, driver_features: u64, resume: bool) -> Result<(), SessionError> {
+        if !resume {
+            self.inflight.begin_anew();
+        }
         // The device process sees offsets in the memory file; there is no IOTLB to ask.
         let features = driver_features & !(1 << VIRTIO_F_ACCESS_PLATFORM);
         let missing = features & !self.backend.features();

@@ -492,6 +492,26 @@ fn a_driver_that_resets_meanwhile_is_no_error() {
 }
 
 #[test]
+fn a_start_of_new_queues_that_fails_leaves_nothing_in_flight() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("test.inflight");
+    let start = |resume| {
+        std::fs::write(&kept, b"state").unwrap();
+        let script = Script::with_fault(SET_FEATURES, Fault::Refuse);
+        let (socket, _device) = ScriptedDevice::start(script);
+        let driver = FakeDriver::new(1);
+        let mut session = session(socket, &driver, "rng").unwrap();
+        session.inflight = Inflight::in_folder(folder.path(), &"test".parse().unwrap());
+        driver.request(1, start_request(resume));
+        session.handle_request().unwrap_err();
+    };
+    start(true);
+    assert!(kept.exists());
+    start(false);
+    assert!(!kept.exists());
+}
+
+#[test]
 fn features_that_the_driver_uses_must_be_there() {
     let (socket, device) = ScriptedDevice::start(Script::default());
     let driver = FakeDriver::new(1);
