@@ -225,7 +225,8 @@ impl Backend {
     /// the device process makes it. `None`: it does not keep track of that.
     ///
     /// # Errors
-    /// Any [`BackendError`]; [`BackendError::NotInMemory`] where a file system of somebody's own could keep
+    /// Any [`BackendError`]; [`BackendError::Setup`] where no file can be received now,
+    /// [`BackendError::NotInMemory`] where a file system of somebody's own could keep
     /// waiting whoever reads the area.
     pub fn make_inflight(
         &mut self,
@@ -239,6 +240,8 @@ impl Backend {
         }
         let asked = VhostUserInflight::new(0, 0, queues, size);
         let step = Step::GetInflightFd { size };
+        // A reply whose file there is no descriptor for is lost, and would be waited for in vain.
+        drop(self.socket.try_clone()?);
         let (made, file) = self.step(step, |f| f.get_inflight_fd(&asked))?;
         if !is_in_memory(&file) {
             // Whose file it is may keep whoever closes it waiting, too.
