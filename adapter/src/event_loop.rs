@@ -36,8 +36,9 @@ pub enum Ending {
     StillOpen,
     /// The device process closed its connection.
     BackendClosed,
-    /// The device process serves, but the kernel does not know: it took too long to start. Who attaches
-    /// again has it started once more, which is quick where it goes on.
+    /// The device process took too long to start: the kernel does not know that it serves, or the driver
+    /// has given the device up, which nobody probes again. Who attaches again has that done; a start is
+    /// quick where the device process goes on.
     StartedLate,
     /// The COMMAND ended.
     CommandEnded(ExitStatus),
@@ -89,8 +90,10 @@ pub struct EventLoop<'a, D> {
     device: DeviceType,
     driver_due: Option<Instant>,
     served: bool,
-    /// The kernel did not wait for the last start. If that was the driver's doing, there is a request.
+    /// The kernel did not wait for the last start.
     late: bool,
+    /// That ends the loop when there is no request: the driver may start the device anew by itself.
+    ends_late: bool,
     dying: bool,
     /// Until when a device that is being destroyed is waited for; `None`: for ever.
     gone_due: Option<Instant>,
@@ -120,6 +123,7 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
             driver_due,
             served: false,
             late: false,
+            ends_late: false,
             dying: false,
             gone_due: None,
         }
@@ -173,9 +177,9 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
         if let Some(ending) = self.command_status()? {
             return Ok(Some(ending));
         }
-        if ready.request || self.late {
+        if ready.request || self.ends_late {
             let handled = self.handle_request()?;
-            if !handled && std::mem::take(&mut self.late) && !self.dying {
+            if !handled && std::mem::take(&mut self.ends_late) && !self.dying {
                 return Ok(Some(Ending::StartedLate));
             }
         }
@@ -219,7 +223,7 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
     }
 
     fn next_due(&self) -> Option<Instant> {
-        if self.late || !self.news.is_empty() {
+        if self.ends_late || !self.news.is_empty() {
             Some(Instant::now())
         } else if self.dying {
             Some(Instant::now() + DYING_PERIOD)
@@ -227,6 +231,11 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
             let due = [self.driver_due, self.readiness.due()];
             due.into_iter().flatten().min()
         }
+    }
+
+    /// Whether the driver's queues are served now.
+    pub fn is_serving(&self) -> bool {
+        self.session.is_serving()
     }
 
     /// Whether the device is being destroyed, or gone: another one may have its name.
@@ -249,12 +258,16 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
         match handled {
             Some(Handled::Started { resumed: true }) => self.started("serving again"),
             Some(Handled::Started { resumed: false }) => self.started("serving"),
-            Some(Handled::StartedLate) => {
-                self.started("serving, but too late for the kernel");
-                self.late = true;
+            Some(Handled::StartedLate { serving }) => {
+                if serving {
+                    self.started("serving, but too late for the kernel");
+                }
+                (self.late, self.ends_late) = (true, true);
             }
             Some(Handled::Stopped) => {
-                self.late = false;
+                // A driver whose start came too late does not come back by itself. One that somebody
+                // has unbound just then is bound again; the two look the same from here.
+                self.ends_late = self.late;
                 // It may have given the device up.
                 self.driver_due = Some(Instant::now() + DRIVER_TIME);
                 log::info!("stopped by the driver");
@@ -267,7 +280,7 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
     fn started(&mut self, text: &str) {
         self.driver_due = None;
         self.served = true;
-        self.late = false;
+        (self.late, self.ends_late) = (false, false);
         self.readiness.served();
         self.news.add(Level::Info, text.into());
     }

@@ -385,9 +385,9 @@ impl<'a> Run<'a> {
         );
         let ephemeral = self.options.ephemeral;
         let mut ending = event_loop.run();
-        // One that is too slow every time is served as it is.
+        // One that is too slow every time is served as it is, for as long as its driver has it so.
         let late = matches!(ending, Ok(Ending::StartedLate));
-        if late && self.late {
+        if late && self.late && event_loop.is_serving() {
             ending = event_loop.run();
         }
         self.late = late;

@@ -2,12 +2,14 @@
 
 //! The event loop over the session's fake kernel device and scripted device process.
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 
 use log::{LevelFilter, Log, Metadata, Record};
+use nix::errno::Errno;
 
 use super::*;
 use crate::backend::Backend;
@@ -34,25 +36,43 @@ fn running(limit: Option<Duration>) -> Running {
     running_with(FakeDriver::new(1), limit, News::default())
 }
 
-fn running_with(driver: FakeDriver, limit: Option<Duration>, mut news: News) -> Running {
-    let (socket, device) = ScriptedDevice::start(Script {
+fn gpio() -> (UnixStream, ScriptedDevice) {
+    ScriptedDevice::start(Script {
         config: vec![1; 8],
         ..Script::default()
-    });
+    })
+}
+
+fn with_loop<T>(
+    driver: FakeDriver,
+    socket: UnixStream,
+    mut news: News,
+    run: impl FnOnce(&mut EventLoop<'_, FakeDriver>) -> T,
+) -> T {
+    let mut backend = Backend::negotiate(socket, 1, LIMIT).unwrap();
+    let device = "gpio".parse().unwrap();
+    let offer = Offer::ask(&mut backend, &device, &Overrides::default()).unwrap();
+    let mut session = Session::new(driver, backend, &offer, nothing_in_flight());
+    let signals = Signals::register().unwrap();
+    let mut ready = Readiness::new(&"echo".parse().unwrap(), &device);
+    run(&mut EventLoop::new(
+        &mut session,
+        &signals,
+        None,
+        &mut ready,
+        &mut news,
+        device,
+    ))
+}
+
+fn running_with(driver: FakeDriver, limit: Option<Duration>, news: News) -> Running {
+    let (socket, device) = gpio();
     let kernel = driver.clone();
     let ending = thread::spawn(move || {
-        let mut backend = Backend::negotiate(socket, 1, LIMIT).unwrap();
-        let device = "gpio".parse().unwrap();
-        let offer = Offer::ask(&mut backend, &device, &Overrides::default()).unwrap();
-        let mut session = Session::new(kernel, backend, &offer, nothing_in_flight());
-        let signals = Signals::register().unwrap();
-        let mut ready = Readiness::new(&"echo".parse().unwrap(), &device);
-        let mut event_loop =
-            EventLoop::new(&mut session, &signals, None, &mut ready, &mut news, device);
-        match limit {
+        with_loop(kernel, socket, news, |event_loop| match limit {
             None => event_loop.run(),
             Some(limit) => event_loop.run_until_gone(Instant::now() + limit),
-        }
+        })
     });
     Running {
         driver,
@@ -81,13 +101,23 @@ fn requests_and_config_changes_are_served_as_they_come() {
 }
 
 #[test]
-fn a_start_that_the_kernel_did_not_wait_for_ends_it_unless_the_driver_has_stopped() {
-    let driver = FakeDriver::new(1);
-    driver.give_up(1);
-    driver.request(1, START);
-    let late = running_with(driver, None, News::default());
-    assert_eq!(late.ending.join().unwrap().unwrap(), Ending::StartedLate);
-    assert_eq!(late.driver.answer_to(1), Some(Ok(())));
+fn a_start_that_the_kernel_did_not_wait_for_ends_it_unless_another_is_in_time() {
+    let late = |driver: FakeDriver, then: Option<RequestKind>, answer| {
+        driver.give_up(1);
+        driver.request(1, START);
+        if let Some(then) = then {
+            driver.request(2, then);
+        }
+        let late = running_with(driver, None, News::default());
+        assert_eq!(late.ending.join().unwrap().unwrap(), Ending::StartedLate);
+        assert_eq!(late.driver.answer_to(1), Some(answer));
+    };
+    late(FakeDriver::new(1), None, Ok(()));
+    // The driver has given up, behind the start or within it.
+    late(FakeDriver::new(1), Some(RequestKind::Stop), Ok(()));
+    let reset = FakeDriver::new(1);
+    reset.reset();
+    late(reset, None, Err(Errno::EIO));
 
     let driver = FakeDriver::new(1);
     driver.give_up(1);
@@ -102,6 +132,21 @@ fn a_start_that_the_kernel_did_not_wait_for_ends_it_unless_the_driver_has_stoppe
         stopped.ending.join().unwrap().unwrap(),
         Ending::BackendClosed
     );
+}
+
+#[test]
+fn a_driver_that_stops_what_was_started_too_late_ends_it_once_more() {
+    let driver = FakeDriver::new(1);
+    driver.give_up(1);
+    driver.request(1, START);
+    let (socket, _device) = gpio();
+    with_loop(driver.clone(), socket, News::default(), |event_loop| {
+        assert_eq!(event_loop.run().unwrap(), Ending::StartedLate);
+        assert!(event_loop.is_serving());
+        driver.request(2, RequestKind::Stop);
+        assert_eq!(event_loop.run().unwrap(), Ending::StartedLate);
+        assert!(!event_loop.is_serving());
+    });
 }
 
 /// A log that nobody reads behind this line, until the other end of the channel is closed.

@@ -30,8 +30,11 @@ pub enum Handled {
         /// They had been in use before.
         resumed: bool,
     },
-    /// The queues are served, but the kernel has given that up meanwhile, or the driver.
-    StartedLate,
+    /// The kernel has given a start up meanwhile, or the driver.
+    StartedLate {
+        /// The queues are served all the same.
+        serving: bool,
+    },
     /// The queues are not served any more.
     Stopped,
     /// The config space was written to, or that was refused.
@@ -97,6 +100,7 @@ impl<D: Driver> Session<D> {
         let Some(Request { id, kind }) = self.driver.next_request()? else {
             return Ok(None);
         };
+        let is_start = matches!(kind, RequestKind::Start { .. });
         let (result, status) = match kind {
             RequestKind::Start { features, resume } => {
                 let result = self.start_or_let_go(features, resume);
@@ -112,9 +116,11 @@ impl<D: Driver> Session<D> {
             RequestKind::ConfigWrite { offset, data } => self.write_config(offset, &data),
         };
         let in_time = self.driver.answer(id, status)?;
-        Ok(Some(match result? {
-            Handled::Started { .. } if !in_time => Handled::StartedLate,
-            handled => handled,
+        let handled = result?;
+        let serving = self.is_serving();
+        Ok(Some(match is_start && !in_time {
+            true => Handled::StartedLate { serving },
+            false => handled,
         }))
     }
 
