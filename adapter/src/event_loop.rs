@@ -150,6 +150,12 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
                     };
                 }
                 Err(LoopError::Session(error)) if error.is_device_gone() => self.dying = true,
+                Err(LoopError::Session(error)) if error.is_interrupted() => {
+                    log::debug!("{error}");
+                    if self.gone_due.is_none() {
+                        return Ok(Ending::Signal);
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }

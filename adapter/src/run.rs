@@ -371,8 +371,11 @@ impl<'a> Run<'a> {
         process: Option<&mut DeviceProcess>,
     ) -> Result<Ending, RunError> {
         let RunOptions { name, device, .. } = self.options;
-        let Some(mut session) = self.begin(socket)? else {
-            return Ok(self.destroyed());
+        let mut session = match self.begin(socket) {
+            Ok(Some(session)) => session,
+            Ok(None) => return Ok(self.destroyed()),
+            Err(error) if error.is_interrupted() => return Ok(Ending::Signal),
+            Err(error) => return Err(error),
         };
         let (readiness, news) = (&mut self.readiness, &mut self.news);
         let mut event_loop = EventLoop::new(
@@ -442,7 +445,8 @@ impl<'a> Run<'a> {
             ..*overrides
         };
         let queues = overrides.queues.unwrap_or(device.queues.least());
-        let mut backend = Backend::negotiate(socket, queues, ANSWER_LIMIT)?;
+        let end = self.signals.end_flag();
+        let mut backend = Backend::negotiate_until(socket, queues, ANSWER_LIMIT, end)?;
         let offer = Offer::ask(&mut backend, device, overrides)?;
         let taken = take_device(self.options, &control, &offer, !self.has_device);
         if !self.has_taken(taken)? {

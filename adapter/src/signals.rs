@@ -59,6 +59,11 @@ impl Signals {
         self.end.load(Ordering::SeqCst)
     }
 
+    /// The same for who does not know signals.
+    pub fn end_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.end)
+    }
+
     /// Whether somebody has said so more than once.
     pub fn end_insisted(&self) -> bool {
         let more = read_all(&self.words);

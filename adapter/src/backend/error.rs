@@ -36,6 +36,16 @@ pub enum Step {
     GetVringBase { queue: u32 },
 }
 
+impl Step {
+    /// Whether it is something that a driver which lets go of its device needs.
+    pub(super) fn may_be_at_the_end(self) -> bool {
+        matches!(
+            self,
+            Self::GetVringBase { .. } | Self::SetConfig { .. } | Self::GetConfig { .. }
+        )
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -96,6 +106,12 @@ pub enum BackendError {
         step: Step,
         /// How long it had.
         limit: Duration,
+    },
+    /// This program is to end, and does not begin that any more.
+    #[error("the device process is not asked for {step} any more: this program ends")]
+    Interrupted {
+        /// What it was to be asked.
+        step: Step,
     },
     /// The device process said no.
     #[error("the device process refused {step}")]

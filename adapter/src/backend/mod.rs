@@ -14,6 +14,8 @@ mod tests;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -61,12 +63,12 @@ pub struct Backend {
     // None: the device process knows no protocol features at all.
     protocol: Option<VhostUserProtocolFeatures>,
     queue_count: Option<u32>,
+    /// Set from outside: this program is to end.
+    end: Arc<AtomicBool>,
 }
 
 impl Backend {
-    /// Takes a connected socket: SET_OWNER, features, protocol features, number of queues and
-    /// request channel. `queues` is the number of queues to use where the device process does not
-    /// tell its own; `limit` is how long it may take to answer.
+    /// [`Backend::negotiate_until`] without an end.
     ///
     /// # Errors
     /// Any [`BackendError`].
@@ -74,6 +76,21 @@ impl Backend {
         socket: UnixStream,
         queues: u32,
         limit: Duration,
+    ) -> Result<Self, BackendError> {
+        Self::negotiate_until(socket, queues, limit, Arc::default())
+    }
+
+    /// Takes a connected socket: SET_OWNER, features, protocol features, number of queues and
+    /// request channel. `queues` is the number of queues to use where the device process does not
+    /// tell its own; `limit` is how long it may take to answer. Once `end` is set nothing new is begun.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    pub fn negotiate_until(
+        socket: UnixStream,
+        queues: u32,
+        limit: Duration,
+        end: Arc<AtomicBool>,
     ) -> Result<Self, BackendError> {
         let deadline = AnswerDeadline::new(socket.try_clone()?, limit)?;
         let frontend = Frontend::from_stream(socket.try_clone()?, u64::from(queues));
@@ -85,6 +102,7 @@ impl Backend {
             features: 0,
             protocol: None,
             queue_count: None,
+            end,
         };
         backend.step(Step::SetOwner, |frontend| frontend.set_owner())?;
         let features = backend.step(Step::GetFeatures, |frontend| frontend.get_features())?;
@@ -350,6 +368,10 @@ impl Backend {
         step: Step,
         call: impl FnOnce(&mut Frontend) -> vhost::Result<T>,
     ) -> Result<T, BackendError> {
+        // A driver's end is still carried out; many slow steps of a start are not waited for.
+        if self.end.load(Ordering::SeqCst) && !step.may_be_at_the_end() {
+            return Err(BackendError::Interrupted { step });
+        }
         let frontend = &mut self.frontend;
         let (result, expired) = self.deadline.limited(|| call(frontend));
         if expired && result.is_err() {

@@ -5,6 +5,7 @@
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 
@@ -16,7 +17,9 @@ use crate::backend::Backend;
 use crate::driver::RequestKind;
 use crate::session::tests::fake_driver::{FakeDriver, wait_for};
 use crate::session::tests::nothing_in_flight;
-use crate::session::tests::scripted_device::{GET_VRING_BASE, Script, ScriptedDevice};
+use crate::session::tests::scripted_device::{
+    Fault, GET_VRING_BASE, SET_MEM_TABLE, Script, ScriptedDevice,
+};
 use crate::session::{Offer, Overrides};
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -49,11 +52,11 @@ fn with_loop<T>(
     mut news: News,
     run: impl FnOnce(&mut EventLoop<'_, FakeDriver>) -> T,
 ) -> T {
-    let mut backend = Backend::negotiate(socket, 1, LIMIT).unwrap();
+    let signals = Signals::register().unwrap();
+    let mut backend = Backend::negotiate_until(socket, 1, LIMIT, signals.end_flag()).unwrap();
     let device = "gpio".parse().unwrap();
     let offer = Offer::ask(&mut backend, &device, &Overrides::default()).unwrap();
     let mut session = Session::new(driver, backend, &offer, nothing_in_flight());
-    let signals = Signals::register().unwrap();
     let mut ready = Readiness::new(&"echo".parse().unwrap(), &device);
     run(&mut EventLoop::new(
         &mut session,
@@ -146,6 +149,37 @@ fn a_driver_that_stops_what_was_started_too_late_ends_it_once_more() {
         driver.request(2, RequestKind::Stop);
         assert_eq!(event_loop.run().unwrap(), Ending::StartedLate);
         assert!(!event_loop.is_serving());
+    });
+}
+
+#[test]
+fn the_end_of_this_program_waits_for_no_slow_start() {
+    let (socket, device) = ScriptedDevice::start(Script {
+        config: vec![1; 8],
+        ..Script::with_fault(SET_MEM_TABLE, Fault::Slow)
+    });
+    let driver = FakeDriver::new(1);
+    driver.request(1, START);
+    with_loop(driver.clone(), socket, News::default(), |event_loop| {
+        let end = event_loop.signals.end_flag();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                wait_for("a slow step", || {
+                    device.codes().contains(&SET_MEM_TABLE).then_some(())
+                });
+                end.store(true, Ordering::SeqCst);
+            });
+            assert_eq!(event_loop.run().unwrap(), Ending::Signal);
+        });
+        assert_eq!(driver.answer_to(1), Some(Err(Errno::EIO)));
+        assert_eq!(device.codes().pop(), Some(SET_MEM_TABLE));
+        // A start now is refused, and nothing else.
+        driver.request(2, START);
+        driver.request(3, RequestKind::Stop);
+        let due = Instant::now() + 3 * DYING_PERIOD;
+        assert_eq!(event_loop.run_until_gone(due).unwrap(), Ending::StillOpen);
+        assert_eq!(driver.answer_to(2), Some(Err(Errno::EIO)));
+        assert_eq!(driver.answer_to(3), Some(Ok(())));
     });
 }
 

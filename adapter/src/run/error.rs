@@ -114,6 +114,11 @@ impl RunError {
         self.backend().is_some_and(BackendError::is_no_answer)
     }
 
+    /// Whether it was left off because this program is to end.
+    pub(super) fn is_interrupted(&self) -> bool {
+        matches!(self.backend(), Some(BackendError::Interrupted { .. }))
+    }
+
     /// The step with the device process that failed.
     fn backend(&self) -> Option<&BackendError> {
         match self {

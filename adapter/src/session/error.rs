@@ -103,6 +103,11 @@ impl SessionError {
         matches!(self, Self::Backend(error) if error.is_no_answer())
     }
 
+    /// Whether it was left off because this program is to end.
+    pub fn is_interrupted(&self) -> bool {
+        matches!(self, Self::Backend(BackendError::Interrupted { .. }))
+    }
+
     /// Whether the device process does not do as it is asked, or does not offer what the device has.
     pub fn is_refusal(&self) -> bool {
         match self {

@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
@@ -48,6 +49,8 @@ pub enum Fault {
     Silent,
     /// Refuses (REPLY_ACK with an error), or answers GET_CONFIG with no bytes.
     Refuse,
+    /// Answers well, a second later.
+    Slow,
     /// Sends a reply to another message.
     Nonsense,
     /// Reports a config change and waits for its acknowledgement before it answers.
@@ -185,6 +188,10 @@ impl Device {
             match self.script.faults.get(&code) {
                 Some(Fault::Close) => return self.socket.shutdown(Shutdown::Both).unwrap(),
                 Some(Fault::Silent) => continue,
+                Some(Fault::Slow) => {
+                    thread::sleep(Duration::from_secs(1));
+                    self.answer(code, flags, &body);
+                }
                 Some(Fault::Refuse) => self.refuse(code, &body),
                 Some(Fault::Nonsense) => self.reply(99, &0u64.to_le_bytes()),
                 Some(Fault::ChangeFirst) => {
