@@ -7,6 +7,7 @@
 
 mod connect;
 mod error;
+mod leave;
 mod take;
 
 use std::error::Error;
@@ -20,7 +21,7 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_SOUND;
 
 use crate::backend::{ANSWER_LIMIT, Backend};
 use crate::command_socket;
-use crate::destroy::{DESTROY_TIME, Destroyed, destroy, wait_until_gone};
+use crate::destroy::DESTROY_TIME;
 use crate::device_process::{DeviceProcess, THIS_PROGRAM};
 use crate::device_type::DeviceType;
 use crate::driver::{ALSA_ID_MAX, ControlFile, Device, DeviceName, DriverError, State};
@@ -32,6 +33,7 @@ use crate::session::{Offer, Overrides, Session};
 use crate::signals::Signals;
 
 use connect::{BackOff, Restarts, connect};
+use leave::ask_to_go;
 use take::{check_type, take_device};
 
 pub use error::RunError;
@@ -398,14 +400,9 @@ impl<'a> Run<'a> {
         let ending = ending.and_then(|ending| match ending {
             Ending::Signal if ephemeral => {
                 // Served on until it is gone, so that its driver can end in good order.
-                let destroyed = match event_loop.is_dying() {
-                    true => Ok(()),
-                    false => ControlFile::open()?.destroy(name),
-                };
-                match destroyed {
-                    // Somebody else was faster.
-                    Ok(()) | Err(DriverError::NoDevice(_)) => {}
-                    Err(error) => return Err(error.into()),
+                // Somebody else may have been faster, and another device have its name.
+                if !event_loop.is_dying() {
+                    ask_to_go(name)?;
                 }
                 let due = Instant::now() + DESTROY_TIME;
                 self.gone_due = Some(due);
@@ -478,61 +475,6 @@ impl<'a> Run<'a> {
                 Ok(true)
             }
         }
-    }
-
-    /// Waits until a device that is being destroyed is gone, or a signal is to end this run.
-    fn wait_until_gone(&self) -> Result<(), RunError> {
-        let control = ControlFile::open()?;
-        let mut back_off = BackOff::new();
-        while control.is_one_dying(&self.options.name)? && !self.signals.end_requested() {
-            self.signals
-                .wait(back_off.next())
-                .map_err(RunError::Signals)?;
-        }
-        Ok(())
-    }
-
-    fn destroyed(&mut self) -> Ending {
-        self.news.tell();
-        log::info!("the device {} has been destroyed", self.options.name);
-        self.has_device = false;
-        self.served = false;
-        self.inflight.forget();
-        Ending::Destroyed
-    }
-
-    /// The end: the device stays, or is destroyed if it is ephemeral.
-    fn leave_device(&mut self) -> Result<(), RunError> {
-        let name = &self.options.name;
-        if !self.has_device {
-            return Ok(());
-        }
-        if !self.options.ephemeral {
-            log::info!("the device {name} stays; remove it with: virtio-loopback destroy {name}");
-            return Ok(());
-        }
-        let control = ControlFile::open()?;
-        let left = match self.gone_due {
-            // What has been waited for once is not waited for again: a service manager kills who takes long.
-            Some(due) => wait_until_gone(&control, name, due),
-            None if control.find(name)?.is_some_and(|device| device.attached) => {
-                log::info!("the device {name} stays: another adapter is attached to it");
-                return Ok(());
-            }
-            None => destroy(name, Instant::now() + DESTROY_TIME),
-        };
-        match left {
-            Ok(Destroyed::Gone) | Err(DriverError::NoDevice(_)) => {
-                log::info!("the device {name} has been destroyed");
-                self.inflight.forget();
-            }
-            Ok(Destroyed::StillOpen) => {
-                log::warn!("an application still has {name} open; it goes when that closes it");
-                self.inflight.forget();
-            }
-            Err(error) => return Err(error.into()),
-        }
-        Ok(())
     }
 }
 
