@@ -209,6 +209,10 @@ impl Hardware {
                 available
             }
         };
+        // One that took another's place is full before it has started: nothing will be written that starts it.
+        if self.starting && ready == 0 {
+            self.start(now)?;
+        }
         if self.running {
             self.clock.saw(self.position, at);
         }
@@ -411,8 +415,8 @@ mod tests {
 
     const MILLISECOND: Nanos = 1_000_000;
 
-    #[test]
-    fn a_card_that_stops_as_soon_as_it_has_started_goes_on_where_it_was() {
+    /// A card of ALSA's that takes everything, with periods of 480 frames and four of them.
+    fn null_card() -> Hardware {
         let params = Params {
             format: pcm_format::S16,
             rate: 48_000,
@@ -421,8 +425,21 @@ mod tests {
             period_bytes: 1920,
             features: 0,
         };
-        let device = Arc::from("null");
-        let mut hardware = Hardware::open(&device, Direction::Playback, &params).unwrap();
+        Hardware::open(&Arc::from("null"), Direction::Playback, &params).unwrap()
+    }
+
+    #[test]
+    fn a_card_that_is_full_when_it_takes_anothers_place_starts() {
+        let mut hardware = null_card();
+        hardware.place(0, 1920);
+        hardware.start_soon();
+        let found = hardware.progress(3_600_000 * MILLISECOND).unwrap();
+        assert_eq!((found.ready, hardware.running), (0, true));
+    }
+
+    #[test]
+    fn a_card_that_stops_as_soon_as_it_has_started_goes_on_where_it_was() {
+        let mut hardware = null_card();
         let now = 3_600_000 * MILLISECOND;
         hardware.start_soon();
         hardware.progress(now).unwrap();
