@@ -19,6 +19,12 @@ from sounds import Layout
 ADAPTER = path_of("virtio-loopback")
 
 
+class EphemeralCard(Card):
+    """It goes with its adapter."""
+
+    options = ["--ephemeral"]
+
+
 @pytest.fixture
 def quiet_card(make_card):
     return make_card("music", "--host", "null")
@@ -90,9 +96,10 @@ def test_run_starts_a_command_and_ends_it(tmp_path):
     adapter.send(signal.SIGTERM)
     assert adapter.wait() == 0, adapter.output()
     wait_until(lambda: not alive(child), "the device process to end")
-    assert (CLASS / "music").exists()
+    in_flight = pathlib.Path("/run/virtio-loopback/music.inflight")
+    assert (CLASS / "music").exists() and in_flight.exists()
     run(ADAPTER, "destroy", "music")
-    assert not (CLASS / "music").exists()
+    assert not (CLASS / "music").exists() and not in_flight.exists()
 
 
 def test_a_killed_run_takes_its_command_along():
@@ -129,6 +136,24 @@ def test_a_terminal_that_goes_takes_an_ephemeral_device_along():
     assert Card("short").state() == "live" and adapter.running(), adapter.output()
     assert adapter.stop() == 0, adapter.output()
     assert not (CLASS / "short").exists()
+
+
+def test_an_ephemeral_device_that_another_adapter_serves_is_left_to_it(make_card):
+    """The first one waits for its device process, which has gone, when the second one takes the card over."""
+    first = make_card("music", "--host", "null", kind=EphemeralCard)
+    first.device.kill()
+    first.device = None
+    wait_until(lambda: "waits for another one" in first.adapter.output(), "a word about it")
+    sound = Program(path_of("vhost-user-sound"), "--socket-path", FOLDER / "second.socket", "--host", "null")
+    second = Program(ADAPTER, "run", "--name", "music", "--socket", FOLDER / "second.socket")
+    wait_until(first.ready, "the card")
+    player = alsa_tools.Player("hw:music", sounds.noise(Layout(), 3 * 48000))
+    assert first.adapter.stop() == 0, first.adapter.output()
+    player.finish()
+    assert first.ready(), second.output()
+    run(ADAPTER, "destroy", "music")
+    assert second.wait() == 0, second.output()
+    assert sound.stop() == 0, sound.output()
 
 
 def test_an_ephemeral_device_that_stays_open_is_waited_for_once():
