@@ -92,11 +92,12 @@ fn share(
     areas: &mut usize,
 ) -> Result<(), BackendError> {
     for resume in [false, true] {
+        inflight.begin(resume).map_err(BackendError::Setup)?;
         let Some((made, file)) = backend.make_inflight(4, 1024)? else {
             return Ok(());
         };
         let (offset, size) = (made.mmap_offset, made.mmap_size);
-        let area = inflight.choose(Area { file, offset, size }, resume);
+        let area = inflight.choose(Area { file, offset, size });
         assert_eq!(area.size, size, "an area of another size");
         let message = VhostUserInflight {
             mmap_offset: area.offset,

@@ -354,7 +354,7 @@ void vl_device_detach(struct vl_device *vl, struct vl_control *control)
 	vl->control = NULL;
 	vl_request_abandon(vl);
 	spin_unlock(&vl->lock);
-	vl_queue_control_closed(vl);
+	vl_queue_see_served(vl);
 	put_device(&vl->dev);
 }
 

@@ -340,7 +340,7 @@ void vl_queue_detach_all(struct vl_device *vl);
 void vl_queue_flush(struct vl_device *vl);
 void vl_queue_synchronize(struct vl_device *vl);
 void vl_queue_hangup_work(struct work_struct *work);
-void vl_queue_control_closed(struct vl_device *vl);
+void vl_queue_see_served(struct vl_device *vl);
 void vl_queue_driver_ok(struct vl_device *vl);
 void vl_queue_let_go(struct vl_device *vl);
 

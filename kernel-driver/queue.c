@@ -381,23 +381,18 @@ static void vl_calls_update(struct vl_device *vl)
 }
 
 /* Without a call eventfd, nobody serves the queues of a device left alone. */
-void vl_queue_control_closed(struct vl_device *vl)
+void vl_queue_see_served(struct vl_device *vl)
 {
-	mutex_lock(&vl->eventfds);
-	vl_calls_update(vl);
-	mutex_unlock(&vl->eventfds);
-}
-
-void vl_queue_hangup_work(struct work_struct *work)
-{
-	struct vl_device *vl = container_of(work, struct vl_device,
-					    hangup_work);
-
 	mutex_lock(&vl->eventfds);
 	vl_calls_update(vl);
 	mutex_unlock(&vl->eventfds);
 	/* The next adapter may be there already. */
 	vl_device_mend(vl);
+}
+
+void vl_queue_hangup_work(struct work_struct *work)
+{
+	vl_queue_see_served(container_of(work, struct vl_device, hangup_work));
 }
 
 /* START is over, and the driver goes on, one of several ports by asking. */

@@ -22,6 +22,11 @@ use crate::signals::{Signals, poll_until};
 
 /// How long a driver may take to be bound to a new device before the user is told.
 const DRIVER_TIME: Duration = Duration::from_secs(5);
+/// So long after a start that came too late a driver gives the device up for that: virtio_snd waits a
+/// second for each of a few answers.
+const LATE_TIME: Duration = Duration::from_secs(10);
+/// How long the kernel may take to start the device again by itself.
+const ANOTHER_START: Duration = Duration::from_millis(300);
 /// How often a device that is being destroyed is looked for.
 const DYING_PERIOD: Duration = Duration::from_millis(50);
 
@@ -90,10 +95,10 @@ pub struct EventLoop<'a, D> {
     device: DeviceType,
     driver_due: Option<Instant>,
     served: bool,
-    /// The kernel did not wait for the last start.
-    late: bool,
-    /// That ends the loop when there is no request: the driver may start the device anew by itself.
-    ends_late: bool,
+    /// Since when the last start has been one that the kernel did not wait for.
+    late: Option<Instant>,
+    /// When that ends the loop if there is no request: the device may be started again without that.
+    ends_late: Option<Instant>,
     dying: bool,
     /// Until when a device that is being destroyed is waited for; `None`: for ever.
     gone_due: Option<Instant>,
@@ -122,8 +127,8 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
             device,
             driver_due,
             served: false,
-            late: false,
-            ends_late: false,
+            late: None,
+            ends_late: None,
             dying: false,
             gone_due: None,
         }
@@ -183,9 +188,10 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
         if let Some(ending) = self.command_status()? {
             return Ok(Some(ending));
         }
-        if ready.request || self.ends_late {
+        let ends_late = self.ends_late.is_some_and(|due| Instant::now() >= due);
+        if ready.request || ends_late {
             let handled = self.handle_request()?;
-            if !handled && std::mem::take(&mut self.ends_late) && !self.dying {
+            if !handled && ends_late && self.ends_late.take().is_some() && !self.dying {
                 return Ok(Some(Ending::StartedLate));
             }
         }
@@ -229,12 +235,12 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
     }
 
     fn next_due(&self) -> Option<Instant> {
-        if self.ends_late || !self.news.is_empty() {
+        if !self.news.is_empty() {
             Some(Instant::now())
         } else if self.dying {
             Some(Instant::now() + DYING_PERIOD)
         } else {
-            let due = [self.driver_due, self.readiness.due()];
+            let due = [self.driver_due, self.readiness.due(), self.ends_late];
             due.into_iter().flatten().min()
         }
     }
@@ -268,12 +274,14 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
                 if serving {
                     self.started("serving, but too late for the kernel");
                 }
-                (self.late, self.ends_late) = (true, true);
+                self.late = Some(Instant::now());
+                self.ends_late = Some(Instant::now() + ANOTHER_START);
             }
             Some(Handled::Stopped) => {
                 // A driver whose start came too late does not come back by itself. One that somebody
                 // has unbound just then is bound again; the two look the same from here.
-                self.ends_late = self.late;
+                let late = self.late.filter(|since| since.elapsed() < LATE_TIME);
+                self.ends_late = late.map(|_| Instant::now() + ANOTHER_START);
                 // It may have given the device up.
                 self.driver_due = Some(Instant::now() + DRIVER_TIME);
                 log::info!("stopped by the driver");
@@ -286,7 +294,7 @@ impl<'a, D: Driver + AsFd> EventLoop<'a, D> {
     fn started(&mut self, text: &str) {
         self.driver_due = None;
         self.served = true;
-        (self.late, self.ends_late) = (false, false);
+        (self.late, self.ends_late) = (None, None);
         self.readiness.served();
         self.news.add(Level::Info, text.into());
     }

@@ -6,7 +6,7 @@
 //! The file is kept by name in a folder that the system clears at boot. Where that cannot be, it is
 //! kept for as long as this program runs, so that only the end of both is the end of it.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use nix::unistd::geteuid;
 
 use crate::command_socket::FOLDER;
 use crate::driver::DeviceName;
+use crate::shortage::is_shortage;
 
 /// The most that a device process may want to have kept.
 const LARGEST: u64 = 64 << 20;
@@ -40,6 +41,10 @@ impl Area {
     }
 }
 
+fn is_ours(stat: &Metadata) -> bool {
+    stat.is_file() && stat.uid() == geteuid().as_raw()
+}
+
 /// The area of one kernel device.
 #[derive(Debug)]
 pub struct Inflight {
@@ -61,12 +66,29 @@ impl Inflight {
         }
     }
 
-    /// The area for a device process that has made `made` for it. `resume`: the queues have been in
-    /// use before, so what was kept goes on, if it has the right size and the process before has not cut
-    /// it short; otherwise it begins anew.
-    pub fn choose(&mut self, made: Area, resume: bool) -> &Area {
-        let goes_on = |area: &Area| resume && area.size == made.size && area.is_whole();
-        let area = match self.kept.take().or_else(|| self.find()) {
+    /// A start begins. `resume`: the queues have been in use before, so what was kept goes on; otherwise it
+    /// is not to be taken up any more, whatever comes of this start.
+    ///
+    /// # Errors
+    /// There is no descriptor to open it by, or no memory.
+    pub fn begin(&mut self, resume: bool) -> io::Result<()> {
+        if !resume {
+            self.kept = None;
+            if fs::symlink_metadata(&self.path).is_ok_and(|stat| is_ours(&stat)) {
+                // Whoever has removed it before has done the same.
+                let _ = fs::remove_file(&self.path);
+            }
+        } else if self.kept.is_none() {
+            self.kept = self.find()?;
+        }
+        Ok(())
+    }
+
+    /// The area for a device process that has made `made` for it: what was kept, if it has the right size and the
+    /// process before has not cut it short.
+    pub fn choose(&mut self, made: Area) -> &Area {
+        let goes_on = |area: &Area| area.size == made.size && area.is_whole();
+        let area = match self.kept.take() {
             Some(area) if goes_on(&area) => area,
             known => {
                 // First: it is not to be found later where a new one cannot be kept.
@@ -80,12 +102,6 @@ impl Inflight {
             }
         };
         self.kept.insert(area)
-    }
-
-    /// The queues are new: what was kept is not to be taken up, whatever comes of this start.
-    pub fn begin_anew(&mut self) {
-        self.kept = self.kept.take().or_else(|| self.find());
-        self.forget();
     }
 
     /// The device is gone, and may have been another run's.
@@ -107,21 +123,24 @@ impl Inflight {
     }
 
     /// What another run has kept. A file that is somebody else's is not believed.
-    fn find(&self) -> Option<Area> {
+    fn find(&self) -> io::Result<Option<Area>> {
         let mut options = OpenOptions::new();
         // A lease or a pipe of somebody else's is not waited for.
         let options = options
             .read(true)
             .write(true)
             .custom_flags(O_NOFOLLOW | O_NONBLOCK);
-        let file = options.open(&self.path).ok()?;
-        let stat = file.metadata().ok()?;
-        let good = stat.is_file() && stat.uid() == geteuid().as_raw();
-        good.then_some(Area {
+        let file = match options.open(&self.path) {
+            Err(error) if is_shortage(&error) => return Err(error),
+            Err(_) => return Ok(None),
+            Ok(file) => file,
+        };
+        let stat = file.metadata()?;
+        Ok(is_ours(&stat).then_some(Area {
             file,
             offset: 0,
             size: stat.len(),
-        })
+        }))
     }
 
     /// A new file with the contents of `made`, under the name that the next run looks for.
@@ -177,6 +196,12 @@ mod tests {
         bytes
     }
 
+    /// What a start gets whose device process has made an area with these contents.
+    fn start<'a>(inflight: &'a mut Inflight, contents: &[u8], resume: bool) -> &'a Area {
+        inflight.begin(resume).unwrap();
+        inflight.choose(made(contents))
+    }
+
     fn inflight(folder: &Path) -> Inflight {
         Inflight::in_folder(folder, &"music".parse().unwrap())
     }
@@ -186,17 +211,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("new");
         let mut first = inflight(&folder);
-        let area = first.choose(made(b"fresh"), false);
+        let area = start(&mut first, b"fresh", false);
         assert_eq!(contents(area), b"fresh");
         let mode = fs::metadata(folder.join("music.inflight")).unwrap().mode();
         assert_eq!(mode & 0o777, 0o600);
         area.file.write_all_at(b"state", 0).unwrap();
-        assert_eq!(contents(first.choose(made(b"other"), true)), b"state");
+        assert_eq!(contents(start(&mut first, b"other", true)), b"state");
         drop(first);
         let mut second = inflight(&folder);
-        assert_eq!(contents(second.choose(made(b"other"), true)), b"state");
+        assert_eq!(contents(start(&mut second, b"other", true)), b"state");
         // The driver has reset the device.
-        assert_eq!(contents(second.choose(made(b"third"), false)), b"third");
+        assert_eq!(contents(start(&mut second, b"third", false)), b"third");
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
         second.forget();
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
@@ -207,7 +232,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("music.inflight");
         let other = folder.path().join("other");
-        let anew = || contents(inflight(folder.path()).choose(made(b"fresh"), true));
+        let anew = || contents(start(&mut inflight(folder.path()), b"fresh", true));
         fs::write(&path, b"longer").unwrap();
         assert_eq!(anew(), b"fresh");
         fs::remove_file(&path).unwrap();
@@ -221,12 +246,11 @@ mod tests {
     fn what_a_device_process_has_cut_short_begins_anew() {
         let folder = tempfile::tempdir().unwrap();
         let mut inflight = inflight(folder.path());
-        inflight
-            .choose(made(b"fresh"), false)
+        start(&mut inflight, b"fresh", false)
             .file
             .set_len(2)
             .unwrap();
-        assert_eq!(contents(inflight.choose(made(b"again"), true)), b"again");
+        assert_eq!(contents(start(&mut inflight, b"again", true)), b"again");
         assert_eq!(
             fs::read(folder.path().join("music.inflight")).unwrap(),
             b"again"
@@ -239,11 +263,11 @@ mod tests {
         let file = folder.path().join("file");
         fs::write(&file, b"").unwrap();
         let mut inflight = inflight(&file);
-        let area = inflight.choose(made(b"fresh"), false);
+        let area = start(&mut inflight, b"fresh", false);
         area.file.write_all_at(b"state", area.offset).unwrap();
-        assert_eq!(contents(inflight.choose(made(b"other"), true)), b"state");
+        assert_eq!(contents(start(&mut inflight, b"other", true)), b"state");
         inflight.forget();
-        assert_eq!(contents(inflight.choose(made(b"other"), true)), b"other");
+        assert_eq!(contents(start(&mut inflight, b"other", true)), b"other");
         let readable = fs::metadata(&file).unwrap().permissions().mode();
         assert_ne!(readable, 0, "what is in the way stays as it is");
     }
@@ -256,11 +280,11 @@ mod tests {
         // What is in the way stays.
         fs::create_dir_all(folder.path().join("music.inflight.new/x")).unwrap();
         let mut first = inflight(folder.path());
-        assert_eq!(contents(first.choose(made(b"longer"), true)), b"longer");
+        assert_eq!(contents(start(&mut first, b"longer", true)), b"longer");
         assert!(!path.exists());
 
         fs::write(&path, b"state").unwrap();
-        inflight(folder.path()).begin_anew();
+        inflight(folder.path()).begin(false).unwrap();
         assert!(!path.exists());
         fs::write(&path, b"state").unwrap();
         inflight(folder.path()).remove();
@@ -271,8 +295,8 @@ mod tests {
     fn a_later_device_keeps_its_file() {
         let folder = tempfile::tempdir().unwrap();
         let mut old = inflight(folder.path());
-        old.choose(made(b"first"), false);
-        inflight(folder.path()).choose(made(b"later"), false);
+        start(&mut old, b"first", false);
+        start(&mut inflight(folder.path()), b"later", false);
         old.forget();
         assert!(folder.path().join("music.inflight").exists());
     }

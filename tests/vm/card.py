@@ -76,7 +76,7 @@ class Card:
 
     def abandon(self):
         """Gets rid of everything, whatever state it is in."""
-        subprocess.run([programs.path_of("virtio-loopback"), "destroy", self.name], capture_output=True, timeout=30)
+        subprocess.run([programs.path_of("virtio-loopback"), "destroy", self.name], capture_output=True, timeout=60)
         for program in (self.adapter, self.device):
             if program:
                 program.kill()

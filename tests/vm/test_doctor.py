@@ -98,7 +98,7 @@ def doctor(*arguments, user=None):
         ids = run("id", "-u", user).stdout, run("id", "-g", user).stdout
         groups = [int(group) for group in run("id", "-G", user).stdout.split()]
         identity = {"user": int(ids[0]), "group": int(ids[1]), "extra_groups": groups}
-    return subprocess.run([PROGRAM, "doctor", *arguments], capture_output=True, text=True, timeout=30, **identity)
+    return subprocess.run([PROGRAM, "doctor", *arguments], capture_output=True, text=True, timeout=120, **identity)
 
 
 def examine(user=None):

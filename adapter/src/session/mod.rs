@@ -148,9 +148,7 @@ impl<D: Driver> Session<D> {
     /// DRIVER_OK: features, memory, then queue by queue (vhost-user specification, "Starting and
     /// stopping rings").
     fn start(&mut self, driver_features: u64, resume: bool) -> Result<(), SessionError> {
-        if !resume {
-            self.inflight.begin_anew();
-        }
+        self.inflight.begin(resume).map_err(BackendError::Setup)?;
         // The device process sees offsets in the memory file; there is no IOTLB to ask.
         let features = driver_features & !(1 << VIRTIO_F_ACCESS_PLATFORM);
         let missing = features & !self.backend.features();
@@ -171,7 +169,7 @@ impl<D: Driver> Session<D> {
             queues.extend(self.driver.queue(index)?.map(|queue| (index, queue)));
         }
         let longest = queues.iter().map(|(_, queue)| queue.size).max();
-        self.share_inflight(device.queue_count, longest.unwrap_or(0), resume)?;
+        self.share_inflight(device.queue_count, longest.unwrap_or(0))?;
         let serving = self.serving.insert(Serving {
             queues: Vec::new(),
             memory,
@@ -191,7 +189,7 @@ impl<D: Driver> Session<D> {
     }
 
     /// Gives the device process the place where it keeps track of what is in flight, if it does.
-    fn share_inflight(&mut self, queues: u32, size: u16, resume: bool) -> Result<(), SessionError> {
+    fn share_inflight(&mut self, queues: u32, size: u16) -> Result<(), SessionError> {
         let queues = u16::try_from(queues).unwrap_or(u16::MAX);
         if size == 0 {
             return Ok(());
@@ -200,7 +198,7 @@ impl<D: Driver> Session<D> {
             return Ok(());
         };
         let (offset, size) = (made.mmap_offset, made.mmap_size);
-        let area = self.inflight.choose(Area { file, offset, size }, resume);
+        let area = self.inflight.choose(Area { file, offset, size });
         let message = VhostUserInflight {
             mmap_offset: area.offset,
             ..made
