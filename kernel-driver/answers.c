@@ -169,8 +169,9 @@ bool vl_answer_ask(struct vl_device *vl, const void *data, size_t size)
 	    get_unaligned_le32(data) == VL_SND_PCM_SET_PARAMS) {
 		if (!vl_period_fits(vl, data))
 			return false;
+		/* The answer is heard when its stream has our functions. */
 		if (READ_ONCE(vl->probing))
-			vl_pcm_guard(vl);
+			WRITE_ONCE(vl->early, true);
 	}
 	answer = vl_answer_to(data, size);
 	if (answer == VL_ANSWER_TLV && !(current->flags & PF_KTHREAD))

@@ -216,7 +216,6 @@ static void vl_device_init(struct vl_device *vl,
 	vl->config_size = args->config_size;
 	spin_lock_init(&vl->lock);
 	spin_lock_init(&vl->config_lock);
-	spin_lock_init(&vl->pcm_lock);
 	mutex_init(&vl->eventfds);
 	INIT_WORK(&vl->free_work, vl_device_free_work);
 	INIT_WORK(&vl->life_work, vl_device_life_work);

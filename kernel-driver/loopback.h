@@ -21,7 +21,6 @@
  *	vl_bounce.lock		spinlock, any context: the slots
  *	vl_queue.kick_lock	spinlock, any context: the kick eventfd
  *	vl_device.config_lock	spinlock, any context: the config space
- *	vl_device.pcm_lock	spinlock, process context: functions of PCMs
  *
  * No lock is held over a wait for user space.
  */
@@ -213,6 +212,7 @@ struct vl_device {
 	struct task_struct *probing;
 	unsigned long asked;
 	unsigned int probe_left;	/* buffers that it may hand over */
+	bool early;		/* an application has used a PCM meanwhile */
 	struct notifier_block unbind_block;
 
 	/* The task whose buffers for an answer are being mapped, see answers.c. */
@@ -222,7 +222,6 @@ struct vl_device {
 	/* The PCMs of a sound device that have streams, since it was bound. */
 	DECLARE_BITMAP(pcms, VL_SOUND_PCMS);
 	/* Of each direction, see pcm.c: the driver's, and ours around them. */
-	spinlock_t pcm_lock;
 	const struct snd_pcm_ops *pcm_original[2];
 	struct snd_pcm_ops pcm_ops[2];
 

@@ -12,7 +12,8 @@
  * group: what the device gives back then is written to a stream that is not there.
  *
  * So its PCMs get functions of ours around the ones that are at fault, before a
- * stream has messages.
+ * stream has messages: at the end of the probe. An application may be earlier;
+ * then it waits for that, see vl_unbind_mutes().
  */
 #include <linux/mutex.h>
 #include <sound/core.h>
@@ -117,9 +118,7 @@ static void vl_pcm_guard_stream(struct vl_device *vl, struct snd_pcm *pcm,
 {
 	struct snd_pcm_substream *substream = pcm->streams[direction].substream;
 	struct snd_pcm_ops *ops = &vl->pcm_ops[direction];
-	unsigned long flags;
 
-	spin_lock_irqsave(&vl->pcm_lock, flags);
 	/* virtio_snd has the same functions for all streams of a direction. */
 	if (substream && !vl->pcm_original[direction]) {
 		vl->pcm_original[direction] = substream->ops;
@@ -133,7 +132,6 @@ static void vl_pcm_guard_stream(struct vl_device *vl, struct snd_pcm *pcm,
 		if (substream->ops == vl->pcm_original[direction])
 			/* The table first: who has the stream open reads it. */
 			smp_store_release(&substream->ops, ops);
-	spin_unlock_irqrestore(&vl->pcm_lock, flags);
 }
 
 static int vl_pcm_guard_card(struct device *child, void *data)
@@ -155,11 +153,7 @@ static int vl_pcm_guard_card(struct device *child, void *data)
 	return 0;
 }
 
-/*
- * Context: a probe's, at its end. An application may be earlier: then its own,
- * as virtio_snd is about to tell the device of a stream's parameters; messages
- * come afterwards. The control queue is locked then.
- */
+/* Context: virtio_snd has been bound, with the device's lock held. */
 void vl_pcm_guard(struct vl_device *vl)
 {
 	BUILD_BUG_ON(ARRAY_SIZE(vl->pcm_ops) <= SNDRV_PCM_STREAM_LAST);

@@ -67,8 +67,9 @@ static bool vl_queue_answered(struct vl_queue *queue)
 
 /*
  * Whether nothing is to be heard of a queue while virtio_snd is being bound: of
- * an event; or of an answer that may come when the probe has given up its
- * message, and from then on of none.
+ * an event; of an answer to an application, which has streams without functions
+ * of ours; or of one that may come when the probe has given up its message, and
+ * from then on of none.
  * Context: a callback; the queue stays meanwhile.
  */
 bool vl_unbind_mutes(struct vl_queue *queue)
@@ -81,7 +82,12 @@ bool vl_unbind_mutes(struct vl_queue *queue)
 		return false;
 	if (queue->index == VL_SND_EVENT)
 		return true;
-	if (queue->index != VL_SND_CONTROL || vl_queue_answered(queue))
+	if (queue->index != VL_SND_CONTROL)
+		return false;
+	/* An application's answer is for afterwards; a probe has no more then. */
+	if (READ_ONCE(vl->early))
+		return true;
+	if (vl_queue_answered(queue))
 		return false;
 	/* Pairs with vl_unbind_refuses(). */
 	smp_rmb();
@@ -181,6 +187,7 @@ static int vl_unbind_notify(struct notifier_block *block, unsigned long event,
 		bitmap_zero(vl->pcms, VL_SOUND_PCMS);
 		memset(vl->pcm_original, 0, sizeof(vl->pcm_original));
 		vl->probe_left = VL_BUFFERS_A_CALL + 1;
+		WRITE_ONCE(vl->early, false);
 		WRITE_ONCE(vl->probing, current);
 		break;
 	case BUS_NOTIFY_BOUND_DRIVER:
