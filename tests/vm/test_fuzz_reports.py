@@ -42,6 +42,17 @@ KASAN = """\
 [   12.01] BUG: KASAN: slab-use-after-free in somebody+0x12/0x40
 [   12.02]  somebody+0x12/0x40
 """
+LEAKS = """\
+unreferenced object 0xff11000008304900 (size 192):
+  backtrace (crc 44a73b22):
+    vl_device_create+0x280/0x470 [virtio_loopback]
+unreferenced object 0xff11000008715200 (size 192):
+  backtrace (crc 537b1a46):
+    virtsnd_pcm_sync_stop+0x175/0x400 [virtio_snd]
+unreferenced object 0xff11000008715300 (size 192):
+  backtrace (crc 537b1a46):
+    virtsnd_ctl_msg_alloc+0x175/0x400 [virtio_snd]
+"""
 LOCKDEP_OFF = """\
 [   12.01] INFO: lockdep is turned off.
 [   12.02]  ? lockdep_hardirqs_on+0x7c/0x100
@@ -56,6 +67,7 @@ OBJECTS_OFF = "[   12.01] ODEBUG: Out of memory. ODEBUG disabled\n"
         (FAR_BELOW, [False]),
         (IN_A_LIST, [True]),
         (KASAN, [True]),
+        (LEAKS, [True, False, True]),
         (LOCKDEP_OFF, [True]),
         (OBJECTS_OFF, [True]),
         ("[ 1.0] loaded", []),

@@ -4,8 +4,10 @@
     in_guest.py MODULE PROGRAM LOG SECONDS SEED [--inject]
 """
 
+import functools
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -24,21 +26,51 @@ MEAN_LIFE = 5
 DRIVERS = ["virtio_ring", "virtio_snd", "virtio_net", "virtio_input", "virtio_rng"]
 # One call in so many fails, of those that ask for memory or copy from or to the process.
 FAULTS = ["failslab", "fail_page_alloc", "fail_usercopy"]
-FAULT_SETTINGS = {"task-filter": "Y", "probability": "5", "interval": "7", "times": "-1", "verbose": "0"}
+# From the driver's function down to the one that decides whether to fail.
+CALLS_DEEP = "6"
+FAULT_SETTINGS = {"interval": "7", "times": "-1", "verbose": "0", "probability": "5"}
 
 
-def inject():
-    for fault in FAULTS:
-        for name, value in FAULT_SETTINGS.items():
-            (DEBUG / fault / name).write_text(value)
+def inject(choice):
+    """`choice`: settings that say which calls those are."""
+    stop_injecting()
     for fault in ("failslab", "fail_page_alloc"):
         (DEBUG / fault / "ignore-gfp-wait").write_text("N")
     (DEBUG / "fail_page_alloc/min-order").write_text("0")
+    for fault in FAULTS:
+        # How many comes last: before, it is not known which.
+        for name, value in {**choice, **FAULT_SETTINGS}.items():
+            (DEBUG / fault / name).write_text(value)
+
+
+def stop_injecting():
+    for fault in FAULTS:
+        (DEBUG / fault / "probability").write_text("0")
+
+
+def in_code_of(module):
+    """What the driver itself asks for, whoever runs it: a task, or one of the kernel's own threads. Drivers above,
+    which run where it calls them, have faults of their own there."""
+    sections = subprocess.run(["readelf", "-SW", module], stdout=subprocess.PIPE, text=True, check=True).stdout
+    size = int(re.search(r" \.text +PROGBITS +\w+ +\w+ +(\w+)", sections)[1], 16)
+    start = int(pathlib.Path("/sys/module/virtio_loopback/sections/.text").read_text(), 16)
+    end = hex(start + size)
+    return {"task-filter": "N", "stacktrace-depth": CALLS_DEEP, "require-start": hex(start), "require-end": end}
+
+
+def fuzz_with_failures(module, program, seconds, seed, options):
+    """Half of the time whatever the fuzzer's threads call may fail, half of the time whatever the driver calls."""
+    faults = []
+    for number, choice in enumerate([{"task-filter": "Y"}, in_code_of(module)]):
+        inject(choice)
+        faults += fuzz(program, seconds // 2, seed + number, options)
+    stop_injecting()
+    return faults
 
 
 def fuzz(program, seconds, seed, options):
     """Prints what was counted, and returns what is wrong with it: a run that did nothing finds nothing."""
-    command = [program, "--seed", seed, "--threads", "10", "--seconds", str(seconds), *options]
+    command = [program, "--seed", str(seed), "--threads", "10", "--seconds", str(seconds), *options]
     run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     print(run.stdout, end="")
     if run.returncode:
@@ -78,13 +110,12 @@ def main():
     if not (DEBUG / "tracing").exists():
         subprocess.run(["mount", "-t", "debugfs", "none", str(DEBUG)], check=False)
     pathlib.Path("/sys/module/rcupdate/parameters/rcu_cpu_stall_timeout").write_text(STALL_SECONDS)
-    if "--inject" in options:
-        inject()
+    how = functools.partial(fuzz_with_failures, module) if "--inject" in options else fuzz
     # As it comes: the kernel keeps the end alone. Not how it started, which lockdep has its part in.
     with open(log_file, "w") as log, subprocess.Popen(["dmesg", "--follow-new"], stdout=log) as follower:
         try:
             marked(log_file, "begins")
-            faults = fuzz(program, int(seconds), seed, options) + remove()
+            faults = how(program, int(seconds), int(seed), options) + remove()
             found_leaks = leaks()
             if not lockdep_watches():
                 faults.append("lockdep has given up")
