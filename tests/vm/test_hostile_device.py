@@ -42,7 +42,8 @@ ALSA_TYPES = {BOOLEAN: 1, INTEGER: 2, ENUMERATED: 3, BYTES: 4, IEC958: 5, INTEGE
 ELEM_INFO, ELEM_INFO_SIZE, ELEM_WRITE, ELEM_WRITE_SIZE = 0xC1105511, 272, 0xC4C85513, 1224
 S16, RATE_48000 = 5, 7  # numbers of bits
 PLAYBACK, CAPTURE = 0, 1
-PERIOD = 480  # frames, of 4 bytes
+# Frames, of 4 bytes. ALSA waits for as long as a buffer of four takes: the test may be late on a busy machine.
+PERIOD = 3840
 PCM_STATUS = 8  # bytes
 RECORDED = FOLDER / "recorded.raw"
 REFUSED = r"virtsnd-[tr]x:id \d+ (is not a head|out of range)"
