@@ -31,8 +31,9 @@ use hardware::Hardware;
 use opener::{News, Opener, Pcm};
 use stream::{Place, Stream};
 
-/// How long a stopped PCM is kept open. The Linux driver does not release a stream that has been
-/// drained; without this, nobody else could open the card after the first sound.
+/// How long a PCM is kept open that does not run. The Linux driver does not release a stream that has
+/// been drained, and an application may prepare one and never start it; without this, nobody else could
+/// open the card.
 const IDLE: Nanos = 1_000_000_000;
 /// How long a started stream waits for its PCM to be opened before the clock takes its place. ALSA
 /// tells an application of an I/O error when nothing has moved for 100 ms.
@@ -334,6 +335,10 @@ impl Host for Alsa {
         let Some(stream) = self.streams.get_mut(id) else {
             return;
         };
+        if !stream.running && !matches!(stream.place, Place::Closed) {
+            // It was prepared, and this is the first look at it.
+            stream.idle_since.get_or_insert(now);
+        }
         if stream
             .idle_since
             .is_some_and(|since| now >= since.saturating_add(IDLE))
@@ -366,21 +371,58 @@ mod tests {
     use crate::wire::Direction;
 
     const MILLISECOND: Nanos = 1_000_000;
+    const PARAMS: Params = Params {
+        format: pcm_format::S16,
+        rate: 48_000,
+        channels: 2,
+        buffer_bytes: 7680,
+        period_bytes: 1920,
+        features: 0,
+    };
+
+    fn host_on(device: &str) -> Alsa {
+        let host = StreamHost::Alsa(device.into());
+        let description = Description::new(Direction::Playback, 0, host);
+        Alsa::new([(device, &description)]).unwrap()
+    }
+
+    fn wait_until_open(alsa: &mut Alsa, now: Nanos) {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while alsa.streams[0].hardware().is_none() {
+            assert!(std::time::Instant::now() < end, "it is never opened");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            alsa.wake(now);
+        }
+    }
+
+    #[test]
+    fn a_card_that_was_prepared_and_never_started_is_given_back() {
+        let mut alsa = host_on("null");
+        alsa.prepare(0, &PARAMS).unwrap();
+        wait_until_open(&mut alsa, 0);
+        alsa.rest(0, 0);
+        let due = alsa.upkeep(0, 0).unwrap();
+        alsa.rest(0, due - 1);
+        assert!(matches!(alsa.streams[0].place, Place::Open(_)));
+        alsa.rest(0, due);
+        assert!(matches!(alsa.streams[0].place, Place::Closed));
+        assert_eq!(alsa.upkeep(0, due), None);
+        // It is opened again for who starts late.
+        alsa.start(0, due).unwrap();
+        wait_until_open(&mut alsa, due);
+        let now = due + 10 * MILLISECOND;
+        let ready = alsa.progress(0, now).ready;
+        assert!(ready > 0);
+        assert_eq!(alsa.write(0, 100, &mut |_| ()), 100);
+        assert_eq!(alsa.cursor(0), 100);
+        alsa.rest(0, now + 2 * IDLE);
+        assert!(matches!(alsa.streams[0].place, Place::Open(_)));
+    }
 
     #[test]
     fn a_clock_that_runs_does_not_go_back_when_the_card_turns_out_to_be_missing() {
-        let host = StreamHost::Alsa("hw:nosuchcard".into());
-        let description = Description::new(Direction::Playback, 0, host);
-        let mut alsa = Alsa::new([("hw:nosuchcard", &description)]).unwrap();
-        let params = Params {
-            format: pcm_format::S16,
-            rate: 48_000,
-            channels: 2,
-            buffer_bytes: 7680,
-            period_bytes: 1920,
-            features: 0,
-        };
-        alsa.prepare(0, &params).unwrap();
+        let mut alsa = host_on("hw:nosuchcard");
+        alsa.prepare(0, &PARAMS).unwrap();
         alsa.start(0, 0).unwrap();
         alsa.progress(0, OPENING);
         let late = OPENING + 500 * MILLISECOND;

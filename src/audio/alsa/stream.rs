@@ -32,7 +32,7 @@ pub struct Stream {
     pub ticket: u32,
     /// Position of the stream at position 0 of the clock.
     pub base: u64,
-    /// When the stream was stopped.
+    /// Since when the stream does not run and has its PCM, or wants it.
     pub idle_since: Option<Nanos>,
     /// What the log is to be told.
     pub fault: Option<HostError>,
