@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use nix::unistd::{AccessFlags, access};
@@ -54,6 +55,10 @@ pub struct Player {
     late: bool,
     frame_bytes: usize,
     faults: Receiver<HostError>,
+    /// A fault has been told, and its end has not.
+    away: bool,
+    /// The fault is over.
+    returned: Arc<AtomicBool>,
 }
 
 impl Player {
@@ -70,7 +75,8 @@ impl Player {
     ) -> Result<Self, HostError> {
         check_writable(path).map_err(|source| failure(path, source))?;
         let (faults, told) = sync_channel(1);
-        let recording = Recording::new(path, taken, faults);
+        let returned = Arc::new(AtomicBool::new(false));
+        let recording = Recording::new(path, taken, faults, Arc::clone(&returned));
         disk.order(Order::Add(Box::new(recording)));
         Ok(Self {
             streams: [offered],
@@ -81,6 +87,8 @@ impl Player {
             late: false,
             frame_bytes: 1,
             faults: told,
+            away: false,
+            returned,
         })
     }
 }
@@ -141,7 +149,16 @@ impl Medium for Player {
     fn read(&mut self, _stream: usize, _frames: u64, _drain: &mut dyn FnMut(&[u8])) {}
 
     fn fault(&mut self, _stream: usize) -> Option<HostError> {
-        self.faults.try_recv().ok()
+        let fault = self.faults.try_recv().ok();
+        self.away |= fault.is_some();
+        fault
+    }
+
+    fn returned(&mut self, _stream: usize) -> bool {
+        // A fault that has not been fetched yet is told first.
+        let returned = self.away && self.returned.swap(false, Ordering::AcqRel);
+        self.away &= !returned;
+        returned
     }
 }
 
@@ -348,6 +365,38 @@ mod tests {
         let frames = first.chunks(4).chain(second.chunks(4));
         let expected = (30..30 + room as u32).map(u32::to_le_bytes);
         assert!(frames.eq(expected));
+    }
+
+    #[test]
+    fn a_disk_that_keeps_up_again_is_back() {
+        let (disk, orders) = Disk::played_by_test();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.wav");
+        let mut files = Player::new(&path, Vec::new(), OFFERED, (disk, 0)).unwrap();
+        let disk = std::thread::spawn(move || {
+            let Ok(Order::Add(mut recording)) = orders.recv() else {
+                panic!("no recording");
+            };
+            let Ok(Order::Open(0, params, samples, answer)) = orders.recv() else {
+                panic!("no ring");
+            };
+            answer.send(recording.open(&params, samples)).unwrap();
+            recording
+        });
+        files.prepare(0, &params(U8, 1)).unwrap();
+        let mut recording = disk.join().unwrap();
+        recording.write();
+        assert!(files.fault(0).is_none() && !files.returned(0));
+        let room = 4 * 48_000;
+        assert_eq!(files.write(0, room + 1, &mut |_| ()), room);
+        recording.write();
+        // The fault is told before its end, in whatever order they are asked for.
+        assert!(!files.returned(0));
+        assert!(files.fault(0).is_some());
+        play(&mut files, 1, &[1]);
+        recording.write();
+        assert!(files.returned(0));
+        assert!(files.fault(0).is_none() && !files.returned(0));
     }
 
     #[test]

@@ -13,6 +13,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use rtrb::Consumer;
@@ -104,12 +106,19 @@ pub struct Recording {
     faults: SyncSender<HostError>,
     /// A fault has been told, and nothing has been written since.
     failing: bool,
+    /// Something has been written since the last fault.
+    returned: Arc<AtomicBool>,
 }
 
 impl Recording {
     /// Files from `path` on; those in `taken` are never touched. What goes wrong while sound runs is
-    /// told to `faults`.
-    pub fn new(path: &Path, taken: Vec<PathBuf>, faults: SyncSender<HostError>) -> Self {
+    /// told to `faults`, and its end to `returned`.
+    pub fn new(
+        path: &Path,
+        taken: Vec<PathBuf>,
+        faults: SyncSender<HostError>,
+        returned: Arc<AtomicBool>,
+    ) -> Self {
         Self {
             path: path.to_owned(),
             taken,
@@ -122,6 +131,7 @@ impl Recording {
             chunk: Vec::new(),
             faults,
             failing: false,
+            returned,
         }
     }
 
@@ -142,7 +152,6 @@ impl Recording {
     pub fn open(&mut self, params: &Params, samples: Consumer<u8>) -> Result<(), HostError> {
         self.write();
         self.samples = None;
-        self.failing = false;
         self.pack = params.format == pcm_format::S24;
         let format = if self.pack {
             pcm_format::S24_3
@@ -193,7 +202,7 @@ impl Recording {
             let result = self.output.as_mut().map(|output| output.put(chunk));
             match result {
                 Some(Err(error)) => self.complain(error),
-                _ => self.failing = false,
+                _ => self.recover(),
             }
         }
         // The stream has gone, and all of it is written.
@@ -235,11 +244,19 @@ impl Recording {
         }
     }
 
+    /// A fault is over.
+    fn recover(&mut self) {
+        if std::mem::take(&mut self.failing) {
+            self.returned.store(true, Ordering::Release);
+        }
+    }
+
     /// Tells of a fault, once until it is over.
     fn complain(&mut self, source: io::Error) {
         if !std::mem::replace(&mut self.failing, true) {
             let output = self.output.as_ref();
             let path = output.map_or(&self.path, |output| &output.path);
+            self.returned.store(false, Ordering::Release);
             let _ = self.faults.try_send(failure(path, source));
         }
     }
