@@ -82,7 +82,8 @@ fn element_name(name: &Spanned<String>) -> Result<String, Fault> {
 }
 
 fn element_index(index: Option<&Spanned<i64>>) -> Result<u32, Fault> {
-    number(index, 0, 0..=u32::MAX, "an element's index")
+    // Linux refuses the last one.
+    number(index, 0, 0..=u32::MAX - 1, "an element's index")
 }
 
 /// The control elements of all tables, in order. `ranges` are the streams that each stream table

@@ -390,6 +390,8 @@ fn numbers_out_of_range_come_with_the_range() {
     is_wrong(&with("channels = true"), 4, &["a number from 1 to 8"]);
     is_wrong(&with("device = 'first'"), 4, &["invalid type"]);
     is_wrong(&control_with("index = -1"), 7, &["-1"]);
+    let last = "0 to 4294967294";
+    is_wrong(&control_with("index = 4294967295"), 7, &[last]);
     for range in [
         "[0, -60]",
         "[-60, 21]",
