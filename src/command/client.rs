@@ -73,7 +73,7 @@ pub fn tell(tell: &Tell) -> Result<(), TellError> {
 
 /// One command, and the line that answers it.
 fn talk(path: &Path, command: &Command) -> Result<String, TellError> {
-    let mut socket = UnixStream::connect(path).map_err(|source| {
+    let socket = UnixStream::connect(path).map_err(|source| {
         let hint = match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 "; is a device running with --command-socket there?"
@@ -87,14 +87,20 @@ fn talk(path: &Path, command: &Command) -> Result<String, TellError> {
         let path = path.to_owned();
         TellError::Connect { path, source, hint }
     })?;
-    let mut exchange = || {
-        socket.set_write_timeout(Some(TIMEOUT))?;
-        let mut line = serde_json::to_vec(command)?;
-        line.push(b'\n');
-        socket.write_all(&line)?;
-        answer(&socket, Instant::now() + TIMEOUT)
-    };
-    exchange().map_err(|error| TellError::Talk(path.to_owned(), error))
+    exchange(&socket, command).map_err(|error| TellError::Talk(path.to_owned(), error))
+}
+
+fn exchange(mut socket: &UnixStream, command: &Command) -> io::Result<String> {
+    socket.set_write_timeout(Some(TIMEOUT))?;
+    let mut line = serde_json::to_vec(command)?;
+    line.push(b'\n');
+    let written = socket.write_all(&line);
+    let answered = || answer(socket, Instant::now() + TIMEOUT);
+    match written {
+        // A device that has too many clients says so, hears none of them and hangs up.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => answered().map_err(|_| error),
+        written => written.and_then(|()| answered()),
+    }
 }
 
 /// The line that answers, whole by `due`.
@@ -239,6 +245,19 @@ mod tests {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let late = answer(&ours, Instant::now()).unwrap_err();
         assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn who_is_turned_away_before_the_command_is_heard_is_told_why() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(b"{\"error\":\"no\"}\n").unwrap();
+        drop(theirs);
+        let heard = exchange(&ours, &Command::Jacks {}).unwrap();
+        assert_eq!(heard, "{\"error\":\"no\"}\n");
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        drop(theirs);
+        let error = exchange(&ours, &Command::Jacks {}).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
 
     #[test]
