@@ -298,6 +298,7 @@ fn carry_out(card: &mut Card, order: Order) {
             let _ = answer.send(());
         }
         Order::Reset(answer) => {
+            card.rings = Default::default();
             card.reset(now);
             let _ = answer.send(());
         }

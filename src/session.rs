@@ -153,7 +153,10 @@ impl VhostUserBackendReqHandlerMut for Session {
     }
 
     fn reset_owner(&mut self) -> Result<()> {
-        self.device.reset().map_err(|error| refuse(&error))
+        self.device.reset().map_err(|error| refuse(&error))?;
+        // What is said of the rings from here on is said of new ones.
+        self.rings = Default::default();
+        Ok(())
     }
 
     fn reset_device(&mut self) -> Result<()> {

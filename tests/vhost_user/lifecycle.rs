@@ -3,6 +3,7 @@
 
 use crate::card::{Card, RX, TX};
 use crate::device::Device;
+use crate::raw_frontend::{PROTOCOL_FEATURES, RESET_DEVICE, SET_PROTOCOL_FEATURES};
 use crate::sound::*;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,5 +191,24 @@ fn a_reset_brings_every_stream_back_to_its_first_state() {
             assert_eq!(card.ask(code, stream), BAD_MSG, "{code:#x}");
         }
     }
+    card.expect_service();
+}
+
+#[test]
+fn rings_that_a_reset_of_the_whole_device_took_away_are_set_up_like_new_ones() {
+    let device = Device::null();
+    let mut card = Card::attach(&device);
+    card.prepare(0, &SMALL);
+    card.must(START, 0);
+    let frontend = card.frontend.as_ref().unwrap();
+    let mut raw = frontend.raw();
+    let features = PROTOCOL_FEATURES.to_le_bytes();
+    assert!(raw.accepts(SET_PROTOCOL_FEATURES, &features, &[]));
+    assert!(raw.accepts(RESET_DEVICE, &[], &[]));
+    card.forget();
+    let frontend = card.frontend.as_mut().unwrap();
+    // The eventfds for interrupts come before those for kicks.
+    frontend.start_again(&card.memory, &card.queues, &[0; 4], card.features);
+    assert_eq!(card.ask(START, 0), BAD_MSG);
     card.expect_service();
 }

@@ -26,9 +26,10 @@ pub const SET_VRING_ENABLE: u32 = 18;
 pub const SET_BACKEND_REQ_FD: u32 = 21;
 pub const GET_CONFIG: u32 = 24;
 pub const SET_CONFIG: u32 = 25;
+pub const RESET_DEVICE: u32 = 34;
 
 /// Protocol features MQ, REPLY_ACK, BACKEND_REQ, CONFIG and RESET_DEVICE.
-const PROTOCOL_FEATURES: u64 = 1 | 1 << 3 | 1 << 5 | 1 << 9 | 1 << 13;
+pub const PROTOCOL_FEATURES: u64 = 1 | 1 << 3 | 1 << 5 | 1 << 9 | 1 << 13;
 /// Version 1, and the sender wants an answer.
 const NEED_REPLY: u32 = 1 | 1 << 3;
 
