@@ -12,7 +12,7 @@ use vhost::vhost_user::message::{
     VhostUserSharedMsg, VhostUserSingleMemoryRegion, VhostUserVirtioFeatures,
     VhostUserVringAddrFlags, VhostUserVringState,
 };
-use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandlerMut};
+use vhost::vhost_user::{Backend, Error, GpuBackend, Result, VhostUserBackendReqHandlerMut};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
@@ -69,6 +69,8 @@ pub struct Session {
     features: u64,
     memory: Option<Arc<Memory>>,
     rings: [RingPlan; QUEUES],
+    /// The channel for requests of the device. It has none, but a frontend would complain of an end.
+    requests: Option<Backend>,
 }
 
 /// Reports a failure to the log and to the frontend.
@@ -99,6 +101,7 @@ impl Session {
             features: 0,
             memory: None,
             rings: Default::default(),
+            requests: None,
         }
     }
 
@@ -315,6 +318,10 @@ impl VhostUserBackendReqHandlerMut for Session {
         Err(Error::InvalidOperation(
             "a sound device's config space is read-only",
         ))
+    }
+
+    fn set_backend_req_fd(&mut self, requests: Backend) {
+        self.requests = Some(requests);
     }
 
     fn set_gpu_socket(&mut self, _gpu: GpuBackend) -> Result<()> {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Features, protocol features and the config space.
 
+use std::io::{ErrorKind, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 
@@ -9,6 +10,7 @@ use vhost::vhost_user::VhostUserProtocolFeatures as Features;
 
 use crate::card::Card;
 use crate::device::Device;
+use crate::driver::LIMIT;
 use crate::frontend::{CTLS, EVENT_IDX, Frontend, INDIRECT_DESC, VERSION_1};
 use crate::raw_frontend::{
     RawFrontend, SET_BACKEND_REQ_FD, SET_CONFIG, SET_FEATURES, SET_VRING_NUM,
@@ -136,12 +138,19 @@ fn a_frontend_without_protocol_features_is_served() {
 }
 
 #[test]
-fn a_channel_for_requests_of_the_device_is_taken() {
+fn a_channel_for_requests_of_the_device_is_kept_as_long_as_the_connection() {
     let device = Device::null();
     let mut raw = RawFrontend::negotiated(device.connect());
-    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
     assert!(raw.accepts(SET_BACKEND_REQ_FD, &[], &[theirs.as_raw_fd()]));
-    drop((ours, theirs, raw));
+    drop(theirs);
+    ours.set_nonblocking(true).unwrap();
+    let end = ours.read(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(end, Err(ErrorKind::WouldBlock));
+    drop(raw);
+    ours.set_nonblocking(false).unwrap();
+    ours.set_read_timeout(Some(LIMIT)).unwrap();
+    assert_eq!(ours.read(&mut [0]).unwrap(), 0);
     Card::attach(&device).expect_service();
 }
 
