@@ -186,8 +186,16 @@ struct Task {
     node: Option<Node>,
     /// Until the server has the node.
     line: Option<Box<Line>>,
-    /// The audio thread has been told that it is missing.
-    told: bool,
+    /// What the audio thread was told last of its being missing: whether the server itself is.
+    told: Option<bool>,
+}
+
+impl Task {
+    /// Whether the audio thread is to be told that the stream is missing; notes that it is. What a stream
+    /// does without a place in the graph depends on whether there is a server.
+    fn is_news(&mut self, gone: bool) -> bool {
+        self.wanted.is_some() && self.told.replace(gone) != Some(gone)
+    }
 }
 
 /// A connection to a server.
@@ -397,7 +405,7 @@ impl Work {
             match task.node.as_ref().map(Node::is_there) {
                 Some(Ok(true)) => {
                     if let Some(line) = task.line.take() {
-                        task.told = false;
+                        task.told = None;
                         self.tell(stream, Ok(line));
                     }
                 }
@@ -426,12 +434,12 @@ impl Work {
         }
     }
 
-    /// Tells the audio thread that a stream is missing, once.
+    /// Tells the audio thread that a stream is missing, once, and again when it is the server that is, or
+    /// no longer.
     fn tell_missing(&mut self, stream: usize, what: &str) {
+        let gone = self.connection.is_none();
         let task = self.tasks.get_mut(stream);
-        let wanted = task
-            .is_some_and(|task| task.wanted.is_some() && !std::mem::replace(&mut task.told, true));
-        if wanted {
+        if task.is_some_and(|task| task.is_news(gone)) {
             let what = what.to_owned();
             self.tell(stream, Err(HostError::PipeWire(PipeWireError { what })));
         }
@@ -490,5 +498,14 @@ mod tests {
         assert!(server.news().is_none());
         assert_eq!(given(received.pop()), Some(last));
         assert!(server.news().is_none() && received.pop().is_err());
+    }
+
+    #[test]
+    fn a_server_that_goes_after_it_has_refused_a_stream_is_news() {
+        let mut task = Task::default();
+        assert!(!task.is_news(true), "nobody wants the stream");
+        task.wanted = Some((1, PARAMS));
+        let news = [false, true, true, false].map(|gone| task.is_news(gone));
+        assert_eq!(news, [true, true, false, true]);
     }
 }
