@@ -303,6 +303,10 @@ impl Line {
         }
         self.go_if_filled();
         self.short = true;
+        if self.going && self.count() >= self.moved {
+            // Dry: until the driver's next message the graph has nothing to tell.
+            self.meter.set_alarm(u64::MAX);
+        }
         self.lost()
     }
 

@@ -2,7 +2,7 @@
 //! Both ends of a stream and a graph that is played by the test: every frame is heard once, whenever
 //! the stream is stopped, the graph stands or its cycle changes.
 
-use nix::sys::eventfd::EventFd;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use rtrb::RingBuffer;
 
 use super::*;
@@ -29,6 +29,7 @@ fn params(period: u32, periods: u32) -> Params {
 /// A graph, the feed that it calls, and the line at the other end.
 struct Bench<F> {
     meter: Arc<Meter>,
+    bell: Arc<EventFd>,
     feed: F,
     line: Line,
     now: Nanos,
@@ -42,11 +43,13 @@ impl<F> Bench<F> {
             rate: RATE,
         };
         let pace = Pace::new(direction, &params, latency);
-        let meter = Arc::new(Meter::new(Arc::new(EventFd::new().unwrap())));
+        let bell = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
+        let meter = Arc::new(Meter::new(Arc::clone(&bell)));
         let (feed, ring) = make(Arc::clone(&meter), pace.capacity() as usize * 2);
         let line = Line::new(Arc::clone(&meter), ring, pace, &params);
         Self {
             meter,
+            bell,
             feed,
             line,
             now: MILLISECOND,
@@ -292,6 +295,29 @@ fn a_stream_that_did_without_the_graph_is_told_when_it_is_back() {
     bench.fill();
     let next = (position + 5000) as u16 + 1;
     assert_eq!(bench.take(480)[0], next);
+}
+
+#[test]
+fn a_stream_that_has_run_dry_is_not_woken_by_the_graph() {
+    let mut bench = playback();
+    bench.line.start(bench.now);
+    bench.take(480);
+    bench.line.progress(bench.now);
+    for _ in 0..2 {
+        assert_eq!(bench.line.write(480, &mut |room| room.fill(1)), 480);
+        bench.line.expect(bench.line.cursor());
+        let _ = bench.bell.read();
+        bench.take(480);
+        assert!(bench.bell.read().is_ok());
+        bench.line.progress(bench.now);
+        bench.line.starve(bench.now);
+        for _ in 0..3 {
+            bench.take(480);
+            assert!(bench.bell.read().is_err());
+        }
+        // The driver's next message wakes it again.
+        bench.line.progress(bench.now);
+    }
 }
 
 #[test]
