@@ -91,7 +91,7 @@ impl PipeWire {
         match std::mem::replace(&mut stream.place, Place::Missing) {
             Place::Open(mut line) => {
                 let cursor = line.cursor();
-                let position = line.halt();
+                let position = line.abandon();
                 stream.base = position.saturating_sub(self.clock.stop(id, now));
                 self.clock
                     .write(id, cursor.saturating_sub(position), &mut |_| ());

@@ -77,6 +77,20 @@ def test_playback_is_exact(make_server, make_card, layout, period, periods):
     assert "gaps" not in card.device.output(), card.device.output()
 
 
+# The driver has all of it back before the graph has taken it, and stops.
+@pytest.mark.parametrize("frames, period, periods", [(1200, 240, 4), (480, 480, 2)])
+def test_a_sound_is_heard_to_its_end_if_the_buffer_is_shorter_than_a_cycle(
+    make_server, make_card, frames, period, periods
+):
+    server = make_server()
+    card = make_card("music", *NODE)
+    sound = sounds.noise(Layout(), frames)
+    recorder = GraphRecorder(server, "speakers", sound.layout)
+    alsa_tools.play(card.pcm, sound, period=period, buffer=period * periods)
+    result = recorder.compare(sound)
+    assert result.exact, str(result)
+
+
 @pytest.mark.parametrize("quantum", [256, 1024, 2048])
 def test_the_cycle_of_the_graph_is_whatever_it_is(make_server, make_card, quantum):
     server = make_server(quantum=quantum)

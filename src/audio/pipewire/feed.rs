@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rtrb::{Consumer, Producer};
 
-use super::meter::{Cycle, Meter};
+use super::meter::{Cycle, Meter, Turn};
 use crate::audio::Nanos;
 use crate::pcm_format::Format;
 
@@ -48,10 +48,9 @@ impl Playback {
         let bytes = asked as usize * self.frame_bytes;
         let room = room.get_mut(..bytes).unwrap_or(&mut []);
         let sound = match self.turn(asked, cycle.at) {
-            Some((from, frames)) => {
-                self.skip(from);
-                self.meter.miss(asked - frames);
-                self.take(room.get_mut(..frames as usize * self.frame_bytes))
+            Some(turn) => {
+                self.skip(turn.from);
+                self.take(room.get_mut(..turn.frames as usize * self.frame_bytes))
             }
             None => 0,
         };
@@ -61,16 +60,22 @@ impl Playback {
         bytes
     }
 
-    /// The frames that are the cycle's: the first of them and their number; `None` while there are none to be had.
-    fn turn(&self, asked: u64, at: Nanos) -> Option<(u64, u64)> {
+    /// The frames that are the cycle's; `None` while there are none to be had.
+    fn turn(&self, asked: u64, at: Nanos) -> Option<Turn> {
         if self.meter.settles(at) {
             return None;
         }
-        let there = self.taken + (self.ring.slots() / self.frame_bytes) as u64;
-        let void = self.meter.void();
-        self.meter.advance(|count| {
-            let from = count.max(void).min(there.max(count));
-            (from, asked.min(there.saturating_sub(from)))
+        self.meter.advance(|count, end| {
+            let there = self.taken + (self.ring.slots() / self.frame_bytes) as u64;
+            let from = count.max(self.meter.void()).min(there.max(count));
+            // Behind the end nothing is missing.
+            let asked = asked.min(end.saturating_sub(from));
+            let frames = asked.min(there.saturating_sub(from));
+            Turn {
+                from,
+                frames,
+                missing: asked - frames,
+            }
         })
     }
 
@@ -126,9 +131,13 @@ impl Capture {
             ..*cycle
         });
         let room = (self.ring.slots() / self.frame_bytes) as u64;
-        let turn = self.meter.advance(|count| (count, room.min(frames as u64)));
-        if let Some((_, taken)) = turn {
-            self.meter.miss(frames as u64 - taken);
+        let taken = room.min(frames as u64);
+        let turn = self.meter.advance(|from, _| Turn {
+            from,
+            frames: taken,
+            missing: frames as u64 - taken,
+        });
+        if turn.is_some() {
             let mut left = taken as usize * self.frame_bytes;
             for part in [first, second] {
                 let part = part.get(..left).unwrap_or(part);

@@ -133,8 +133,9 @@ impl Line {
         }
     }
 
+    /// Waits until the graph has taken what was left to it, which would be void then.
     fn go(&mut self) {
-        if std::mem::take(&mut self.starting) {
+        if !self.meter.is_leaving() && std::mem::take(&mut self.starting) {
             self.going = true;
             self.meter.take_missing();
             self.meter.go(self.origin.1);
@@ -160,8 +161,25 @@ impl Line {
         cycle.at > 0 && now.saturating_sub(cycle.at) < self.pace.patience(&cycle)
     }
 
-    /// Halts the graph's hand at once. Returns the position, at which the stream can go on.
+    /// Halts the graph's hand at once, but for what was told to have passed: that it still takes. Returns the
+    /// position, at which the stream can go on.
     pub fn halt(&mut self) -> u64 {
+        let told = self.count_of(self.told);
+        if let Ring::Playback(_) = self.ring
+            && told > self.origin.1
+        {
+            self.meter.leave(self.origin.1, told);
+        }
+        self.stand()
+    }
+
+    /// Halts the graph's hand at once, and leaves nothing to it: it may not come for long. Returns the position.
+    pub fn abandon(&mut self) -> u64 {
+        self.meter.leave(self.origin.1, 0);
+        self.stand()
+    }
+
+    fn stand(&mut self) -> u64 {
         let count = self.meter.halt().max(self.origin.1);
         self.meter.set_settling(false);
         self.going = false;
@@ -236,10 +254,12 @@ impl Line {
         let cycle = self.meter.cycle();
         let count = self.count();
         let fed = !self.starting || self.is_fed(now);
-        let smooth = if self.starting {
-            count.saturating_add(if fed { self.pace.ahead(&cycle) } else { 0 })
-        } else {
+        let smooth = if self.going {
             self.pace.position(count, &cycle, now)
+        } else if self.starting && fed && !self.meter.is_leaving() {
+            count.saturating_add(self.pace.ahead(&cycle))
+        } else {
+            count
         };
         let passed = smooth.max(self.count_of(self.told));
         let (passed, ready) = match &self.ring {

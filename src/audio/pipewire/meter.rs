@@ -3,7 +3,7 @@
 //!
 //! The graph counts the frames that it takes out of the ring between them, or puts in. The count and
 //! the permission to go on are one number, so that a stream that is halted knows to the frame what
-//! has been played.
+//! has been played. Without the permission the graph only takes what a stream has left to it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -42,12 +42,25 @@ pub struct Cycle {
     pub delay: u64,
 }
 
+/// What a cycle takes out of the ring, or puts in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// The first frame.
+    pub from: u64,
+    /// How many there are.
+    pub frames: u64,
+    /// How many are silence for want of others, or lost for want of room.
+    pub missing: u64,
+}
+
 /// The numbers.
 pub struct Meter {
     /// [`GO`] and the count.
     count: AtomicU64,
     /// Playback: frames in the ring before this one are void.
     void: AtomicU64,
+    /// Playback: a halted stream leaves the graph the frames before this one.
+    end: AtomicU64,
     /// The audio thread is woken when the count has reached this.
     alarm: AtomicU64,
     /// Frames of silence for want of others, or lost for want of room.
@@ -67,6 +80,7 @@ impl Meter {
         Self {
             count: AtomicU64::new(0),
             void: AtomicU64::new(0),
+            end: AtomicU64::new(0),
             alarm: AtomicU64::new(u64::MAX),
             missing: AtomicU64::new(0),
             frames: AtomicU64::new(0),
@@ -87,22 +101,31 @@ impl Meter {
         self.at.store(cycle.at, Ordering::Release);
     }
 
-    /// Counts frames, as many as `step` says behind the count that it is given; returns the count
-    /// before and their number, or `None` while the stream is halted.
-    pub fn advance(&self, step: impl Fn(u64) -> (u64, u64)) -> Option<(u64, u64)> {
+    /// Takes the turn that `step` makes of the count and of the first frame that is not for the graph: counts
+    /// its frames. `None` while there are none for the graph.
+    pub fn advance(&self, step: impl Fn(u64, u64) -> Turn) -> Option<Turn> {
         let mut seen = self.count.load(Ordering::SeqCst);
         loop {
-            if seen & GO == 0 {
+            let (go, count) = (seen & GO, seen & !GO);
+            let end = if go > 0 { GO } else { self.end() };
+            if count >= end {
                 return None;
             }
-            let (from, frames) = step(seen & !GO);
-            let next = GO | (from.saturating_add(frames) & !GO);
+            let turn = step(count, end);
+            let next = go | (turn.from.saturating_add(turn.frames) & !GO);
             let order = Ordering::SeqCst;
             match self.count.compare_exchange(seen, next, order, order) {
-                Ok(_) => return Some((from, frames)),
+                Ok(_) => {
+                    self.miss(turn.missing);
+                    return Some(turn);
+                }
                 Err(now) => seen = now,
             }
         }
+    }
+
+    fn end(&self) -> u64 {
+        self.end.load(Ordering::SeqCst)
     }
 
     /// Whether the graph, in a cycle at this time, gets silence while it settles.
@@ -125,8 +148,7 @@ impl Meter {
         self.void.load(Ordering::Acquire)
     }
 
-    /// Frames were missing, or lost.
-    pub fn miss(&self, frames: u64) {
+    fn miss(&self, frames: u64) {
         if frames > 0 {
             self.missing.fetch_add(frames, Ordering::Relaxed);
         }
@@ -164,7 +186,19 @@ impl Meter {
         self.count.fetch_or(GO, Ordering::SeqCst);
     }
 
-    /// Halts the graph's hand: the count stands from now on. Returns it.
+    /// Whatever is halted from now on leaves the frames from `void` to `end` to the graph, as far as it has not
+    /// taken them.
+    pub fn leave(&self, void: u64, end: u64) {
+        self.void.store(void, Ordering::Release);
+        self.end.store(end, Ordering::SeqCst);
+    }
+
+    /// Whether the graph has not taken yet all that a halted stream has left to it.
+    pub fn is_leaving(&self) -> bool {
+        self.count() < self.end()
+    }
+
+    /// Halts the graph's hand: the count stands from now on, but for what is left to it. Returns it.
     pub fn halt(&self) -> u64 {
         self.count.fetch_and(!GO, Ordering::SeqCst) & !GO
     }

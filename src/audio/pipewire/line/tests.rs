@@ -32,14 +32,19 @@ struct Bench<F> {
     bell: Arc<EventFd>,
     feed: F,
     line: Line,
+    buffer: u64,
     now: Nanos,
 }
 
 impl<F> Bench<F> {
-    fn new(direction: Direction, make: impl FnOnce(Arc<Meter>, usize) -> (F, Ring)) -> Self {
-        let params = params(480, 8);
+    fn new(
+        direction: Direction,
+        (period, periods): (u32, u32),
+        make: impl FnOnce(Arc<Meter>, usize) -> (F, Ring),
+    ) -> Self {
+        let params = params(period, periods);
         let latency = Latency {
-            frames: 480,
+            frames: period,
             rate: RATE,
         };
         let pace = Pace::new(direction, &params, latency);
@@ -52,6 +57,7 @@ impl<F> Bench<F> {
             bell,
             feed,
             line,
+            buffer: u64::from(period * periods),
             now: MILLISECOND,
         }
     }
@@ -67,7 +73,11 @@ impl<F> Bench<F> {
 }
 
 fn playback() -> Bench<Playback> {
-    Bench::new(Direction::Playback, |meter, bytes| {
+    playback_of(480, 8)
+}
+
+fn playback_of(period: u32, periods: u32) -> Bench<Playback> {
+    Bench::new(Direction::Playback, (period, periods), |meter, bytes| {
         let (full, empty) = RingBuffer::new(bytes);
         let feed = Playback::new(meter, empty, pcm_format::S16, 2);
         (feed, Ring::Playback(full))
@@ -90,7 +100,7 @@ impl Bench<Playback> {
     /// many as its buffer holds.
     fn fill(&mut self) -> u64 {
         let progress = self.line.progress(self.now);
-        let pending = (progress.position + 480 * 8).saturating_sub(self.line.cursor());
+        let pending = (progress.position + self.buffer).saturating_sub(self.line.cursor());
         let due = progress.ready.min(pending);
         let mut next = self.line.cursor() as u16 + 1;
         if due > 0 {
@@ -136,6 +146,96 @@ fn every_frame_is_heard_once_over_stops_and_cycles_of_any_length() {
     assert_eq!(heard, expected);
     assert!(halted > 20 && heard.len() > 50_000);
     assert_eq!(bench.line.starve(bench.now), 0, "nothing was missing");
+}
+
+fn sound_of(cycle: &[u16]) -> Vec<u16> {
+    let sound = cycle.iter().copied().filter(|&sample| sample != 0);
+    sound.collect()
+}
+
+#[test]
+fn a_sound_that_ends_ahead_of_the_graph_is_heard() {
+    let mut bench = playback_of(480, 2);
+    bench.take(1024);
+    bench.line.start(bench.now);
+    bench.line.progress(bench.now);
+    assert_eq!(bench.line.write(480, &mut |room| room.fill(1)), 480);
+    // The driver has all of it back, and stops.
+    assert_eq!(bench.line.progress(bench.now).position, 480);
+    assert_eq!(bench.line.halt(), 480);
+    // Another use of the card does not take it away.
+    bench.line.halt();
+    bench.line.place(0);
+    assert_eq!(sound_of(&bench.take(1024)).len(), 480);
+    assert_eq!(bench.meter.take_missing(), 0, "a sound's end is no hole");
+    assert_eq!(sound_of(&bench.take(1024)).len(), 0);
+}
+
+#[test]
+fn a_short_buffer_loses_and_repeats_nothing_at_stops() {
+    for (period, periods) in [(240, 4), (480, 2)] {
+        let mut bench = playback_of(period, periods);
+        bench.take(1024);
+        bench.line.start(bench.now);
+        let (mut heard, mut ahead) = (Vec::new(), 0);
+        for turn in 0..60 {
+            for step in 0..8 {
+                bench.now += 3 * MILLISECOND;
+                bench.fill();
+                // Twice before the graph comes again.
+                if turn % 5 == 3 && [4, 7].contains(&step) {
+                    let position = bench.line.halt();
+                    assert_eq!(bench.line.cursor(), position);
+                    ahead += position - heard.len() as u64;
+                    bench.line.start(bench.now);
+                }
+            }
+            heard.extend(sound_of(&bench.take(1024)));
+        }
+        let position = bench.line.halt();
+        heard.extend(sound_of(&bench.take(1024)));
+        assert_eq!(heard.len() as u64, position);
+        let expected: Vec<u16> = (1..=heard.len() as u16).collect();
+        assert_eq!(heard, expected, "{period} x {periods}");
+        assert!(heard.len() > 30_000 && ahead > 1000);
+    }
+}
+
+#[test]
+fn what_was_left_to_the_graph_comes_before_what_is_started_anew() {
+    let mut bench = playback_of(480, 2);
+    bench.take(1024);
+    bench.line.start(bench.now);
+    bench.fill();
+    let position = bench.fill();
+    assert_eq!(bench.line.halt(), position);
+    bench.line.start(bench.now);
+    // The new cycle is so short that one frame is enough to go.
+    let mut heard = Vec::new();
+    for _ in 0..40 {
+        heard.extend(sound_of(&bench.take(64)));
+        bench.fill();
+    }
+    let expected: Vec<u16> = (1..=heard.len() as u16).collect();
+    assert_eq!(heard, expected);
+    assert!(heard.len() as u64 > position && position > 64);
+}
+
+#[test]
+fn what_is_ahead_of_a_graph_that_is_left_is_not_heard_when_it_comes_back() {
+    let mut bench = playback_of(480, 2);
+    bench.take(1024);
+    bench.line.start(bench.now);
+    bench.fill();
+    let position = bench.fill();
+    assert_eq!(bench.line.halt(), position);
+    assert!(position > 0);
+    bench.line.start(bench.now);
+    assert_eq!(bench.line.abandon(), position);
+    assert!(sound_of(&bench.take(1024)).is_empty());
+    bench.line.place(position + 5000);
+    bench.line.start(bench.now);
+    assert_eq!(first_sound(&mut bench), Some(position as u16 + 5001));
 }
 
 /// Sound comes within some cycles of the graph; returns its first frame.
@@ -365,7 +465,7 @@ fn frames_that_are_missing_though_the_driver_has_sound_are_counted_once() {
 
 #[test]
 fn captured_frames_of_a_pause_are_not_heard() {
-    let mut bench = Bench::new(Direction::Capture, |meter, bytes| {
+    let mut bench = Bench::new(Direction::Capture, (480, 8), |meter, bytes| {
         let (full, empty) = RingBuffer::new(bytes);
         (Capture::new(meter, full, 2), Ring::Capture(empty))
     });
