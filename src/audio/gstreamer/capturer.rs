@@ -66,6 +66,7 @@ impl Capturer {
     }
 
     /// Frames that can be read.
+    #[cfg(test)]
     pub fn waiting(&self) -> usize {
         let samples = self.samples.as_ref().map_or(0, Consumer::slots);
         samples / self.frame_bytes
@@ -73,18 +74,6 @@ impl Capturer {
 
     fn is_live(&self) -> bool {
         self.worker.signs.live.load(Ordering::Acquire)
-    }
-
-    /// What a microphone has heard before is of no use: only the newest `frames` frames stay.
-    fn forget_all_but(&mut self, frames: usize) {
-        let old = self.waiting().saturating_sub(frames);
-        self.forget(old as u64);
-    }
-
-    fn forget(&mut self, frames: u64) {
-        if let Some(samples) = &mut self.samples {
-            sample_ring::take(samples, self.frame_bytes, frames, &mut |_| ());
-        }
     }
 }
 
@@ -113,8 +102,12 @@ impl Medium for Capturer {
     }
 
     fn started(&mut self, _stream: usize) {
-        if self.is_live() {
-            self.forget_all_but(0);
+        if self.is_live()
+            && let Some(samples) = &mut self.samples
+        {
+            // What a microphone has heard before is of no use.
+            let old = samples.slots() / self.frame_bytes;
+            sample_ring::take(samples, self.frame_bytes, old as u64, &mut |_| ());
         }
         self.worker.order(Order::Run);
     }
@@ -135,24 +128,16 @@ impl Medium for Capturer {
 
     fn read(&mut self, _stream: usize, frames: u64, drain: &mut dyn FnMut(&[u8])) {
         let live = self.is_live();
-        if !self.flows && live && self.waiting() >= self.cushion {
-            // More would be a delay that stays.
-            self.forget_all_but(self.cushion);
-            self.flows = true;
-        }
-        self.flows |= !live;
         let mut given = 0;
-        if let Some(samples) = self.samples.as_mut().filter(|_| self.flows) {
-            given = sample_ring::take(samples, self.frame_bytes, frames, drain);
-            self.flows = given == frames;
+        if let Some(samples) = &mut self.samples {
+            let there = samples.slots() / self.frame_bytes;
+            self.flows |= !live || there >= self.cushion;
+            if self.flows {
+                given = sample_ring::take(samples, self.frame_bytes, frames, drain);
+                self.flows = given == frames;
+            }
         }
         self.silence.give(frames.saturating_sub(given), drain);
-    }
-
-    fn starve(&mut self, _stream: usize, frames: u64) {
-        if self.is_live() {
-            self.forget(frames);
-        }
     }
 
     fn fault(&mut self, _stream: usize) -> Option<HostError> {

@@ -174,16 +174,14 @@ impl Pipeline {
             moved: false,
             pipeline,
         };
-        // Only what pauses says that it is live.
-        let paused = playing.set_state(gst::State::Paused)?;
-        playing.live = paused == gst::StateChangeSuccess::NoPreroll;
-        playing.set_state(gst::State::Playing)?;
+        match playing.pipeline.set_state(gst::State::Playing) {
+            Ok(success) => playing.live = success == gst::StateChangeSuccess::NoPreroll,
+            Err(error) => {
+                let said = trouble(&playing.pipeline);
+                return Err(said.unwrap_or_else(|| error.to_string()));
+            }
+        }
         Ok(playing)
-    }
-
-    fn set_state(&self, state: gst::State) -> Result<gst::StateChangeSuccess, String> {
-        let changed = self.pipeline.set_state(state);
-        changed.map_err(|error| trouble(&self.pipeline).unwrap_or_else(|| error.to_string()))
     }
 
     /// What has gone wrong; once.

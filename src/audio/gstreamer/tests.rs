@@ -262,22 +262,3 @@ fn a_live_source_is_heard_from_the_start_on() {
     });
     capturer.release(0);
 }
-
-#[test]
-fn what_a_live_source_has_given_while_nobody_listened_is_no_delay() {
-    // As much as there is, so that nothing comes between a call and a look.
-    let description = "audiotestsrc is-live=true num-buffers=30 samplesperbuffer=1000";
-    let mut capturer = Capturer::new(&format!("{description} ! audioconvert")).unwrap();
-    let params = params(pcm_format::S16, 2);
-    capturer.prepare(0, &params).unwrap();
-    let all = || (capturer.waiting() == 30_000).then_some(());
-    wait_for("all of it", all);
-    // The clock has passed frames for which the driver had no room.
-    capturer.starve(0, 10_000);
-    assert_eq!(capturer.waiting(), 20_000);
-    capturer.read(0, 48, &mut |_| ());
-    assert_eq!(capturer.waiting(), 48_000 / 20 - 48);
-    capturer.read(0, 52, &mut |_| ());
-    assert_eq!(capturer.waiting(), 48_000 / 20 - 100);
-    capturer.release(0);
-}
