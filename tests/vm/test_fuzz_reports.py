@@ -72,7 +72,7 @@ OBJECTS_OFF = "[   12.01] ODEBUG: Out of memory. ODEBUG disabled\n"
         (OBJECTS_OFF, [True]),
         ("[ 1.0] loaded", []),
     ],
-    ids=["interrupted", "far-below", "in-a-list", "kasan", "lockdep-off", "objects-off", "nothing"],
+    ids=["interrupted", "far-below", "in-a-list", "kasan", "leaks", "lockdep-off", "objects-off", "nothing"],
 )
 def test_a_report_is_ours(log, expected):
     assert [ours(report) for report in reports(log)] == expected

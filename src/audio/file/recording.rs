@@ -197,13 +197,18 @@ impl Recording {
 
     /// Writes what has been played so far.
     pub fn write(&mut self) {
+        let mut written = false;
         while let Some(length) = self.take_chunk() {
             let chunk = self.chunk.get(..length).unwrap_or(&[]);
             let result = self.output.as_mut().map(|output| output.put(chunk));
-            match result {
-                Some(Err(error)) => self.complain(error),
-                _ => self.recover(),
+            written = !matches!(result, Some(Err(_)));
+            if let Some(Err(error)) = result {
+                self.complain(error);
             }
+        }
+        // All that there was: before, the disk may still be behind.
+        if written {
+            self.recover();
         }
         // The stream has gone, and all of it is written.
         if self.samples.as_ref().is_some_and(Consumer::is_abandoned) {

@@ -13,7 +13,8 @@ REPORT = re.compile(
     r"general protection|refcount_t|kernel BUG|unreferenced object|ODEBUG: Out of memory"
 )
 LOCKS = pathlib.Path("/proc/lockdep_stats")
-END = re.compile(r"={20,}|unreferenced object")
+RULER = re.compile(r"={20,}")
+LEAK = "unreferenced object"
 MODULE = "[virtio_loopback]"
 FRAME = re.compile(r" \S+\+0x[0-9a-f]+/0x[0-9a-f]+\b.*")
 INTERRUPT = re.compile(r" asm_(sysvec|common_interrupt|exc)")
@@ -30,7 +31,7 @@ def reports(log):
     for number, line in enumerate(lines):
         if REPORT.search(line):
             text = lines[number : number + 60]
-            end = next((i for i, later in enumerate(text) if i and END.search(later)), len(text))
+            end = next((i for i, later in enumerate(text) if i and (RULER.search(later) or LEAK in later)), len(text))
             yield "\n".join(text[:end])
 
 
@@ -54,7 +55,7 @@ def ours(report):
     """Whether a report may be about our driver: any but a leak that is known to be another's, or a race (KCSAN)
     between others' accesses, which the driver has called from afar, or which an interrupt has made meanwhile."""
     first, *lines = report.splitlines()
-    if "unreferenced object" in first:
+    if LEAK in first:
         return LEAK_OF_OTHERS not in report
     if "KCSAN" not in first:
         return True
