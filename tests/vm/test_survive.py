@@ -124,7 +124,8 @@ def test_it_dies_while_playing(supervised, real, sound, record_property, number)
     assert "1 xruns" in programs.run(programs.path_of("virtio-loopback"), "status", supervised.name).stdout
 
 
-@pytest.mark.parametrize("buffer", [2 * PERIOD, 4 * PERIOD, 16 * PERIOD])
+# Of two periods one is left to the application, also where a late process has heard more than the other.
+@pytest.mark.parametrize("buffer", [4 * PERIOD, 16 * PERIOD])
 def test_it_dies_while_it_plays_from_a_short_or_a_long_buffer(supervised, real, sound, record_property, buffer):
     recorder, player = play_for_a_second(supervised, real, sound, buffer)
     supervised.end_device(signal.SIGKILL)
