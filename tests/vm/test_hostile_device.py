@@ -42,8 +42,9 @@ ALSA_TYPES = {BOOLEAN: 1, INTEGER: 2, ENUMERATED: 3, BYTES: 4, IEC958: 5, INTEGE
 ELEM_INFO, ELEM_INFO_SIZE, ELEM_WRITE, ELEM_WRITE_SIZE = 0xC1105511, 272, 0xC4C85513, 1224
 S16, RATE_48000 = 5, 7  # numbers of bits
 PLAYBACK, CAPTURE = 0, 1
-# Frames, of 4 bytes. ALSA waits for as long as a buffer of four takes: the test may be late on a busy machine.
-PERIOD = 3840
+PERIOD = 480  # frames, of 4 bytes
+# ALSA waits for as long as a buffer of four takes: the test may be late on a busy machine.
+LONG_PERIOD = 8 * PERIOD
 PCM_STATUS = 8  # bytes
 RECORDED = FOLDER / "recorded.raw"
 REFUSED = r"virtsnd-[tr]x:id \d+ (is not a head|out of range)"
@@ -696,7 +697,7 @@ def streaming_device(control, direction, flags=0):
 def application(card, direction):
     """aplay or arecord, which plays or records for a second."""
     options = ["-D", f"hw:{card.name.removeprefix('card')}", "-f", "S16_LE", "-r", "48000", "-c", "2", "-s", "48000"]
-    options += ["--period-size", str(PERIOD), "--buffer-size", str(4 * PERIOD)]
+    options += ["--period-size", str(LONG_PERIOD), "--buffer-size", str(4 * LONG_PERIOD)]
     if direction == PLAYBACK:
         return Program("aplay", *options, "/dev/zero")
     return Program("arecord", *options, "-t", "raw", RECORDED)
@@ -773,7 +774,7 @@ def test_a_lie_about_sound_that_was_used(neighbour, lie, direction):
             assert heard == ("length" not in lie), "virtio_ring refuses what is no buffer of the driver's"
         if direction == CAPTURE:
             recorded = RECORDED.read_bytes()
-            assert set(recorded) <= {0xAA} and len(recorded) <= given * 4 * PERIOD
+            assert set(recorded) <= {0xAA} and len(recorded) <= given * 4 * LONG_PERIOD
         destroy("wire")
         backend.stop()
     log.close()
