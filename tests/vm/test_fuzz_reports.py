@@ -48,7 +48,10 @@ unreferenced object 0xff11000008304900 (size 192):
     vl_device_create+0x280/0x470 [virtio_loopback]
 unreferenced object 0xff11000008715200 (size 192):
   backtrace (crc 537b1a46):
+    virtsnd_pcm_ctl_msg_alloc+0x33/0x100 [virtio_snd]
     virtsnd_pcm_sync_stop+0x175/0x400 [virtio_snd]
+    snd_pcm_sync_stop+0xdc/0x1d0 [snd_pcm]
+    snd_pcm_dev_disconnect+0x38d/0x7e0 [snd_pcm]
 unreferenced object 0xff11000008715300 (size 192):
   backtrace (crc 537b1a46):
     virtsnd_ctl_msg_alloc+0x175/0x400 [virtio_snd]

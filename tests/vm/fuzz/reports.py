@@ -18,9 +18,9 @@ LEAK = "unreferenced object"
 MODULE = "[virtio_loopback]"
 FRAME = re.compile(r" \S+\+0x[0-9a-f]+/0x[0-9a-f]+\b.*")
 INTERRUPT = re.compile(r" asm_(sysvec|common_interrupt|exc)")
-# virtio_snd's message that has a device let go of a stream, where nobody answers while its card is removed: the
-# driver has given up all messages before that one.
-LEAK_OF_OTHERS = "virtsnd_pcm_sync_stop+"
+# virtio_snd's messages that have a device stop a stream and let go of it, where nobody answers while its card is
+# removed: the driver has given up all messages before those.
+LEAK_OF_OTHERS = ("virtsnd_pcm_ctl_msg_alloc+", "snd_pcm_dev_disconnect+")
 # An access is ours also where a function of the kernel's makes it for us: a list's, a tree's, an allocator's.
 DEPTH = 4
 
@@ -56,7 +56,7 @@ def ours(report):
     between others' accesses, which the driver has called from afar, or which an interrupt has made meanwhile."""
     first, *lines = report.splitlines()
     if LEAK in first:
-        return LEAK_OF_OTHERS not in report
+        return not all(function in report for function in LEAK_OF_OTHERS)
     if "KCSAN" not in first:
         return True
     return any(MODULE in frame for access in accesses(lines) for frame in access[:DEPTH])
