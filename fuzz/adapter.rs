@@ -44,7 +44,7 @@ pub fn areas(input: &[u8]) -> usize {
         return 0;
     }
     let mut areas = 0;
-    if let Ok(mut backend) = Backend::negotiate(ours, 4, LIMIT) {
+    if let Ok(mut backend) = Backend::negotiate(ours, 4, LIMIT, Default::default()) {
         // It says when an answer makes no sense, and goes on where that is possible.
         let _ = talk(&mut backend, &mut areas);
     }

@@ -443,7 +443,7 @@ impl<'a> Run<'a> {
         };
         let queues = overrides.queues.unwrap_or(device.queues.least());
         let end = self.signals.end_flag();
-        let mut backend = Backend::negotiate_until(socket, queues, ANSWER_LIMIT, end)?;
+        let mut backend = Backend::negotiate(socket, queues, ANSWER_LIMIT, end)?;
         let offer = Offer::ask(&mut backend, device, overrides)?;
         let taken = take_device(self.options, &control, &offer, !self.has_device);
         if !self.has_taken(taken)? {

@@ -39,7 +39,7 @@ fn a_file_that_there_is_no_descriptor_for_is_a_shortage_and_waits() {
     let area = memfd_create(c"area", MFdFlags::empty()).unwrap();
     theirs.send_with_fd(&reply[..], area.as_raw_fd()).unwrap();
     let limit = Duration::from_secs(5);
-    let mut backend = Backend::negotiate(ours, 1, limit).unwrap();
+    let mut backend = Backend::negotiate(ours, 1, limit, Default::default()).unwrap();
 
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     let next = File::open("/dev/null").unwrap().as_raw_fd();

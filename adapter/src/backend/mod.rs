@@ -68,25 +68,13 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// [`Backend::negotiate_until`] without an end.
-    ///
-    /// # Errors
-    /// Any [`BackendError`].
-    pub fn negotiate(
-        socket: UnixStream,
-        queues: u32,
-        limit: Duration,
-    ) -> Result<Self, BackendError> {
-        Self::negotiate_until(socket, queues, limit, Arc::default())
-    }
-
     /// Takes a connected socket: SET_OWNER, features, protocol features, number of queues and
     /// request channel. `queues` is the number of queues to use where the device process does not
     /// tell its own; `limit` is how long it may take to answer. Once `end` is set nothing new is begun.
     ///
     /// # Errors
     /// Any [`BackendError`].
-    pub fn negotiate_until(
+    pub fn negotiate(
         socket: UnixStream,
         queues: u32,
         limit: Duration,

@@ -34,7 +34,7 @@ fn make_in(file: impl AsRawFd) -> Result<Option<(VhostUserInflight, File)>, Back
     let reply = reply(GET_INFLIGHT_FD, vm_memory::ByteValued::as_slice(&made));
     theirs.send_with_fd(&reply[..], file.as_raw_fd()).unwrap();
     drop(file);
-    let mut backend = Backend::negotiate(ours, 4, ANSWER_LIMIT).unwrap();
+    let mut backend = Backend::negotiate(ours, 4, ANSWER_LIMIT, Default::default()).unwrap();
     backend.make_inflight(4, 64)
 }
 

@@ -53,7 +53,7 @@ fn with_loop<T>(
     run: impl FnOnce(&mut EventLoop<'_, FakeDriver>) -> T,
 ) -> T {
     let signals = Signals::register().unwrap();
-    let mut backend = Backend::negotiate_until(socket, 1, LIMIT, signals.end_flag()).unwrap();
+    let mut backend = Backend::negotiate(socket, 1, LIMIT, signals.end_flag()).unwrap();
     let device = "gpio".parse().unwrap();
     let offer = Offer::ask(&mut backend, &device, &Overrides::default()).unwrap();
     let mut session = Session::new(driver, backend, &offer, nothing_in_flight());
@@ -271,7 +271,7 @@ fn nothing_happens_while_nothing_happens() {
 #[test]
 fn the_end_of_the_command_ends_it() {
     let (socket, _device) = ScriptedDevice::start(Script::default());
-    let mut backend = Backend::negotiate(socket, 1, LIMIT).unwrap();
+    let mut backend = Backend::negotiate(socket, 1, LIMIT, Default::default()).unwrap();
     let rng = "rng".parse().unwrap();
     let offer = Offer::ask(&mut backend, &rng, &Overrides::default()).unwrap();
     let mut ready = Readiness::new(&"dice".parse().unwrap(), &rng);

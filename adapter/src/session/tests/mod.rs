@@ -49,7 +49,7 @@ fn session_within(
     driver: &FakeDriver,
     device: &str,
 ) -> Result<Session<FakeDriver>, SessionError> {
-    let mut backend = Backend::negotiate(socket, 1, limit)?;
+    let mut backend = Backend::negotiate(socket, 1, limit, Default::default())?;
     let offer = Offer::ask(
         &mut backend,
         &device.parse().unwrap(),
@@ -69,7 +69,7 @@ fn offer(script: Script, device: &str) -> Result<Offer, SessionError> {
 
 fn offer_within(limit: Duration, script: Script, device: &str) -> Result<Offer, SessionError> {
     let (socket, _device) = ScriptedDevice::start(script);
-    let mut backend = Backend::negotiate(socket, 1, limit)?;
+    let mut backend = Backend::negotiate(socket, 1, limit, Default::default())?;
     Offer::ask(
         &mut backend,
         &device.parse::<DeviceType>().unwrap(),
@@ -365,7 +365,9 @@ fn a_silent_device_process_is_given_up() {
     ] {
         let (socket, _device) = ScriptedDevice::start(Script::with_fault(code, Fault::Silent));
         let since = Instant::now();
-        let error = Backend::negotiate(socket, 1, SHORT_LIMIT).err().unwrap();
+        let error = Backend::negotiate(socket, 1, SHORT_LIMIT, Default::default())
+            .err()
+            .unwrap();
         assert!(
             matches!(error, BackendError::NoAnswer { .. }),
             "{code}: {error}"
@@ -394,7 +396,9 @@ fn a_silent_device_process_is_given_up() {
 fn a_device_process_that_dies_at_any_step_is_reported_as_such() {
     for code in [GET_FEATURES, SET_PROTOCOL_FEATURES, GET_QUEUE_NUM] {
         let (socket, device) = ScriptedDevice::start(Script::with_fault(code, Fault::Close));
-        let error = Backend::negotiate(socket, 1, LIMIT).err().unwrap();
+        let error = Backend::negotiate(socket, 1, LIMIT, Default::default())
+            .err()
+            .unwrap();
         assert!(error.is_closed(), "{code}: {error:?}");
         device.join();
     }
@@ -475,7 +479,9 @@ fn queues_are_as_long_as_the_device_process_takes_them() {
 fn a_reply_to_something_else_is_an_error() {
     let (socket, _device) =
         ScriptedDevice::start(Script::with_fault(GET_FEATURES, Fault::Nonsense));
-    let error = Backend::negotiate(socket, 1, LIMIT).err().unwrap();
+    let error = Backend::negotiate(socket, 1, LIMIT, Default::default())
+        .err()
+        .unwrap();
     assert!(matches!(error, BackendError::BadReply { .. }), "{error:?}");
 }
 
