@@ -42,24 +42,12 @@ static s64 vl_calls(struct vl_device *vl)
 	return calls;
 }
 
-static u64 vl_driver_features(struct vl_device *vl)
+static struct virtio_loopback_device vl_described(struct vl_device *vl)
 {
-	u64 features;
+	struct virtio_loopback_device device;
 
-	spin_lock(&vl->lock);
-	features = vl->driver_features;
-	spin_unlock(&vl->lock);
-	return features;
-}
-
-static bool vl_attached(struct vl_device *vl)
-{
-	bool attached;
-
-	spin_lock(&vl->lock);
-	attached = vl->control;
-	spin_unlock(&vl->lock);
-	return attached;
+	vl_device_describe(vl, &device);
+	return device;
 }
 
 static const char *vl_state_name(struct vl_device *vl)
@@ -82,8 +70,8 @@ VL_ATTRIBUTE(vendor_id, "%u", vl->vendor_id);
 VL_ATTRIBUTE(owner, "%u", from_kuid_munged(&init_user_ns, vl->owner));
 VL_ATTRIBUTE(state, "%s", vl_state_name(vl));
 VL_ATTRIBUTE(features, "0x%016llx", vl->features);
-VL_ATTRIBUTE(driver_features, "0x%016llx", vl_driver_features(vl));
-VL_ATTRIBUTE(attached, "%d", vl_attached(vl));
+VL_ATTRIBUTE(driver_features, "0x%016llx", vl_described(vl).driver_features);
+VL_ATTRIBUTE(attached, "%d", vl_described(vl).attached);
 VL_ATTRIBUTE(queues, "%u", vl->queue_count);
 VL_ATTRIBUTE(memory_size, "%llu", (u64)vl->memory.pages << PAGE_SHIFT);
 VL_ATTRIBUTE(kicks, "%llu", vl_kicks(vl));
