@@ -52,6 +52,10 @@ pub struct Line {
     short: bool,
     /// The count at which the graph wakes this thread.
     awaited: u64,
+    /// The count at which the ring is low.
+    low: u64,
+    /// The count when progress was asked for.
+    seen: u64,
     /// Since when a first cycle is waited for.
     since: Nanos,
     /// Cycles have come since then.
@@ -76,6 +80,8 @@ impl Line {
             holds: false,
             short: false,
             awaited: u64::MAX,
+            low: u64::MAX,
+            seen: 0,
             since: 0,
             flowing: false,
         }
@@ -253,6 +259,7 @@ impl Line {
         }
         let cycle = self.meter.cycle();
         let count = self.count();
+        self.seen = count;
         let fed = !self.starting || self.is_fed(now);
         let smooth = if self.going {
             self.pace.position(count, &cycle, now)
@@ -341,15 +348,17 @@ impl Line {
 
     /// The next wake-up is wanted when the stream has passed `position`, or the ring is low.
     pub fn expect(&mut self, position: u64) {
-        let mut count = self.count_of(position);
-        if self.standing || self.starting {
-            count = 0;
-        } else if matches!(self.ring, Ring::Playback(_)) && !self.short {
-            let low = self.pace.low(&self.meter.cycle());
-            count = count.min((self.moved + 1).saturating_sub(low));
-        }
-        self.meter.set_alarm(count);
-        self.awaited = count;
+        let waits = self.standing || self.starting;
+        self.low = match self.ring {
+            Ring::Playback(_) if !waits && !self.short => {
+                let low = self.pace.low(&self.meter.cycle());
+                (self.moved + 1).saturating_sub(low)
+            }
+            _ => u64::MAX,
+        };
+        let passed = if waits { 0 } else { self.count_of(position) };
+        self.awaited = passed.min(self.low);
+        self.meter.set_alarm(self.awaited);
     }
 
     /// When `position` is expected to be passed.
@@ -361,8 +370,10 @@ impl Line {
             return now.saturating_add(LATE);
         }
         let count = self.count();
-        if count >= self.awaited {
-            // The graph came while the alarm was set.
+        // What a short buffer waits for may have been taken, and not have passed.
+        let came = count > self.seen && count >= self.awaited;
+        if came || count >= self.low {
+            // The graph came while the alarm was set, or there is more to fill the ring with.
             return now.saturating_add(1);
         }
         let cycle = self.meter.cycle();

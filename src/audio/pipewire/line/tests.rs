@@ -202,6 +202,35 @@ fn a_short_buffer_loses_and_repeats_nothing_at_stops() {
 }
 
 #[test]
+fn a_short_buffer_is_looked_at_a_few_times_in_a_cycle() {
+    for (period, periods) in [(240, 4), (480, 2)] {
+        let mut bench = playback_of(period, periods);
+        bench.take(1024);
+        bench.line.start(bench.now);
+        let mut heard = Vec::new();
+        for _ in 0..60 {
+            let start = bench.now;
+            let end = start + time(1024, RATE.into());
+            let mut looks = 0;
+            while bench.now < end {
+                let position = bench.fill();
+                let next = (position / u64::from(period) + 1) * u64::from(period);
+                bench.line.expect(next);
+                bench.now = bench.line.when(next, bench.now);
+                looks += 1;
+            }
+            // One for each period's end, one for what is found then, and one before the next cycle.
+            assert!(looks < 2 * 1024 / period + 4, "{looks} looks");
+            bench.now = start;
+            heard.extend(sound_of(&bench.take(1024)));
+        }
+        let expected: Vec<u16> = (1..=heard.len() as u16).collect();
+        assert_eq!(heard, expected, "{period} x {periods}");
+        assert!(heard.len() > 50 * 1024 && bench.meter.take_missing() == 0);
+    }
+}
+
+#[test]
 fn what_was_left_to_the_graph_comes_before_what_is_started_anew() {
     let mut bench = playback_of(480, 2);
     bench.take(1024);
