@@ -15,6 +15,8 @@ pub mod gstreamer;
 pub mod loopback;
 pub mod mixer;
 pub mod null;
+#[cfg(any(feature = "alsa", feature = "pipewire"))]
+pub mod orders;
 #[cfg(feature = "pipewire")]
 pub mod pipewire;
 pub mod routes;

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -18,6 +18,7 @@ use nix::sys::time::TimeSpec;
 
 use super::hardware::Hardware;
 use crate::audio::HostError;
+use crate::audio::orders::{Orders, Received, orders};
 use crate::stream::Params;
 use crate::wire::Direction;
 
@@ -29,8 +30,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// After something has happened in the folder: a device file gets its rights after it is made.
 const SETTLING: Duration = Duration::from_millis(10);
-/// Orders of a stream that may wait.
-const ORDERS_PER_STREAM: usize = 8;
+/// News of a stream that may wait.
+const NEWS_PER_STREAM: usize = 8;
 
 /// A PCM to open.
 #[derive(Clone)]
@@ -65,10 +66,7 @@ pub struct News {
 
 /// The audio thread's end: nothing here waits.
 pub struct Opener {
-    orders: SyncSender<Order>,
-    /// For each stream, the order that there was no room for: the last one, which makes those before it void.
-    late: Vec<Option<Order>>,
-    bell: Arc<EventFd>,
+    orders: Orders<Order>,
     news: Receiver<News>,
     alarm: Arc<EventFd>,
     /// News taken whose alarm has not been read yet.
@@ -82,27 +80,21 @@ impl Opener {
     /// # Errors
     /// The system gives no eventfd or no thread.
     pub fn start(pcms: Vec<Pcm>) -> io::Result<Self> {
-        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-        let bell = Arc::new(EventFd::from_value_and_flags(0, flags)?);
-        let alarm = EventFd::from_value_and_flags(0, flags | EfdFlags::EFD_SEMAPHORE)?;
-        let alarm = Arc::new(alarm);
-        let (orders, received) = sync_channel(ORDERS_PER_STREAM * pcms.len());
-        let (told, news) = sync_channel(ORDERS_PER_STREAM * pcms.len());
-        let late = pcms.iter().map(|_| None).collect();
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_SEMAPHORE;
+        let alarm = Arc::new(EventFd::from_value_and_flags(0, flags)?);
+        let (orders, received) = orders(pcms.len())?;
+        let (told, news) = sync_channel(NEWS_PER_STREAM * pcms.len());
         let work = Work {
             tasks: pcms.iter().map(|_| Task::default()).collect(),
             pcms,
             news: told,
             alarm: Arc::clone(&alarm),
         };
-        let thread_bell = Arc::clone(&bell);
         std::thread::Builder::new()
             .name("opener".to_owned())
-            .spawn(move || work.run(&received, &thread_bell))?;
+            .spawn(move || work.run(received))?;
         Ok(Self {
             orders,
-            late,
-            bell,
             news,
             alarm,
             alarms: 0,
@@ -120,46 +112,19 @@ impl Opener {
             params: *params,
             again,
         };
-        self.order(stream, order);
+        self.orders.give(stream, order);
         self.ticket
     }
 
     /// The stream needs no PCM any more.
     pub fn cancel(&mut self, stream: usize) {
-        self.order(stream, Order::Cancel(stream));
+        self.orders.give(stream, Order::Cancel(stream));
     }
 
     /// Has a PCM closed.
-    pub fn close(&self, hardware: Box<Hardware>) {
+    pub fn close(&mut self, hardware: Box<Hardware>) {
         // Where there is no room, this thread does it itself.
-        drop(self.send(Order::Close(hardware)));
-    }
-
-    fn order(&mut self, stream: usize, order: Order) {
-        let late = self.send(order);
-        if let Some(place) = self.late.get_mut(stream) {
-            *place = late;
-        }
-    }
-
-    /// Sends an order, or returns it where there is no room: a card takes longer than its driver to
-    /// change its mind many times over.
-    fn send(&self, order: Order) -> Option<Order> {
-        let sent = self.orders.try_send(order);
-        let _ = self.bell.write(1);
-        match sent {
-            Err(TrySendError::Full(order)) => Some(order),
-            _ => None,
-        }
-    }
-
-    /// Sends what there was no room for.
-    fn send_late(&mut self) {
-        for stream in 0..self.late.len() {
-            if let Some(order) = self.late.get_mut(stream).and_then(Option::take) {
-                self.order(stream, order);
-            }
-        }
+        drop(self.orders.try_give(Order::Close(hardware)));
     }
 
     /// Readable when there are news.
@@ -169,7 +134,7 @@ impl Opener {
 
     /// The next news. Called at every wake-up.
     pub fn news(&mut self) -> Option<News> {
-        self.send_late();
+        self.orders.give_late();
         let news = self.news.try_recv().ok();
         self.alarms += u32::from(news.is_some());
         // The alarm of news that came just now may still be on its way.
@@ -177,15 +142,6 @@ impl Opener {
             self.alarms -= 1;
         }
         news
-    }
-}
-
-impl Drop for Opener {
-    fn drop(&mut self) {
-        // The channel closes with this; the thread looks at it when it is woken.
-        let (closed, _) = sync_channel(0);
-        self.orders = closed;
-        let _ = self.bell.write(1);
     }
 }
 
@@ -233,16 +189,16 @@ struct Work {
 }
 
 impl Work {
-    fn run(mut self, orders: &Receiver<Order>, bell: &EventFd) {
+    fn run(mut self, mut orders: Received<Order>) {
         let mut folder = None;
         loop {
-            let _ = bell.read();
-            loop {
-                match orders.try_recv() {
-                    Ok(order) => self.take(order),
-                    Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => return,
-                }
+            let _ = orders.bell.read();
+            let last = orders.queue.is_abandoned();
+            while let Ok(order) = orders.queue.pop() {
+                self.take(order);
+            }
+            if last {
+                return;
             }
             if self.try_all().is_err() {
                 return;
@@ -258,7 +214,7 @@ impl Work {
                 // What this thread's own attempts did there.
                 let _ = folder.read_events();
             }
-            if sleep(bell, folder.as_ref(), self.next()) {
+            if sleep(&orders.bell, folder.as_ref(), self.next()) {
                 self.hurry();
             }
         }
@@ -411,26 +367,6 @@ mod tests {
         let next = opener.open(0, &PARAMS, false);
         assert_ne!(next, ticket);
         assert_eq!(wait(&mut opener).ticket, next);
-    }
-
-    #[test]
-    fn the_last_order_is_given_once_there_is_room() {
-        let mut opener = opener();
-        // A thread that is busy.
-        let (orders, received) = sync_channel(1);
-        opener.orders = orders;
-        opener.open(0, &PARAMS, false);
-        opener.cancel(0);
-        let last = opener.open(0, &PARAMS, false);
-        let given = |order| match order {
-            Ok(Order::Open { ticket, .. }) => Some(ticket),
-            _ => None,
-        };
-        assert!(opener.news().is_none());
-        assert_eq!(given(received.try_recv()), Some(last - 1));
-        assert!(opener.news().is_none());
-        assert_eq!(given(received.try_recv()), Some(last));
-        assert!(opener.news().is_none() && received.try_recv().is_err());
     }
 
     #[test]

@@ -17,10 +17,11 @@ use pipewire::loop_::Timeout;
 use pipewire::main_loop::MainLoopRc;
 use pipewire::properties::properties;
 use pipewire::spa::support::system::IoFlags;
-use rtrb::{Consumer, Producer, PushError, RingBuffer};
+use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::line::Line;
 use super::node::{Node, Wish};
+use crate::audio::orders::{Orders, Received, orders};
 use crate::audio::{HostError, PipeWireError};
 use crate::stream::Params;
 
@@ -29,8 +30,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long the program waits for the first attempt's outcome, before it says that there is none.
 const FIRST_WORD: Duration = Duration::from_secs(2);
-/// Orders of a stream that may wait.
-const ORDERS_PER_STREAM: usize = 16;
+/// News of a stream that may wait.
+const NEWS_PER_STREAM: usize = 16;
 
 enum Order {
     Open {
@@ -57,10 +58,7 @@ pub struct News {
 
 /// The audio thread's end: nothing here waits.
 pub struct Server {
-    orders: Producer<Order>,
-    /// For each stream, the order that there was no room for: the last one, which makes those before it void.
-    late: Vec<Option<Order>>,
-    wake: Arc<EventFd>,
+    orders: Orders<Order>,
     news: Consumer<News>,
     bell: Arc<EventFd>,
     ticket: u32,
@@ -75,13 +73,10 @@ impl Server {
     pub fn start(wishes: Vec<Wish>) -> io::Result<(Self, Option<PipeWireError>)> {
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let bell = Arc::new(EventFd::from_value_and_flags(0, flags)?);
-        let wake = Arc::new(EventFd::from_value_and_flags(0, flags)?);
-        let room = ORDERS_PER_STREAM * wishes.len();
-        let (orders, received) = RingBuffer::new(room);
-        let late = wishes.iter().map(|_| None).collect();
-        let (told, news) = RingBuffer::new(room);
+        let (orders, received) = orders(wishes.len())?;
+        let (told, news) = RingBuffer::new(NEWS_PER_STREAM * wishes.len());
         let (first, word) = sync_channel(1);
-        let ends = (received, told, Arc::clone(&bell), Arc::clone(&wake));
+        let ends = (received, told, Arc::clone(&bell));
         std::thread::Builder::new()
             .name("pipewire".to_owned())
             .spawn(move || run(wishes, ends, &first))?;
@@ -91,8 +86,6 @@ impl Server {
         });
         let server = Self {
             orders,
-            late,
-            wake,
             news,
             bell,
             ticket: 0,
@@ -109,13 +102,13 @@ impl Server {
             ticket: self.ticket,
             params: *params,
         };
-        self.order(stream, order);
+        self.orders.give(stream, order);
         self.ticket
     }
 
     /// The stream needs no place in the graph any more.
     pub fn close(&mut self, stream: usize, line: Option<Box<Line>>) {
-        self.order(stream, Order::Close(stream));
+        self.orders.give(stream, Order::Close(stream));
         if let Some(line) = line {
             self.bury(line);
         }
@@ -124,31 +117,7 @@ impl Server {
     /// Has an end freed that is of no use any more.
     pub fn bury(&mut self, line: Box<Line>) {
         // Where there is no room, this thread does it itself.
-        drop(self.send(Order::Bury(line)));
-    }
-
-    fn order(&mut self, stream: usize, order: Order) {
-        let late = self.send(order);
-        if let Some(place) = self.late.get_mut(stream) {
-            *place = late;
-        }
-    }
-
-    /// Sends an order, or returns it where there is no room: a driver has changed its mind many times
-    /// within a moment.
-    fn send(&mut self, order: Order) -> Option<Order> {
-        let sent = self.orders.push(order);
-        let _ = self.wake.write(1);
-        sent.err().map(|PushError::Full(order)| order)
-    }
-
-    /// Sends what there was no room for.
-    fn send_late(&mut self) {
-        for stream in 0..self.late.len() {
-            if let Some(order) = self.late.get_mut(stream).and_then(Option::take) {
-                self.order(stream, order);
-            }
-        }
+        drop(self.orders.try_give(Order::Bury(line)));
     }
 
     /// Readable when there are news, or a stream wants to be looked at.
@@ -163,21 +132,12 @@ impl Server {
 
     /// The next news. Called at every wake-up.
     pub fn news(&mut self) -> Option<News> {
-        self.send_late();
+        self.orders.give_late();
         self.news.pop().ok()
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // The queue closes with this; the thread looks at it when it is woken.
-        let (closed, _) = RingBuffer::new(0);
-        self.orders = closed;
-        let _ = self.wake.write(1);
-    }
-}
-
-type Ends = (Consumer<Order>, Producer<News>, Arc<EventFd>, Arc<EventFd>);
+type Ends = (Received<Order>, Producer<News>, Arc<EventFd>);
 
 /// A stream that wants a place in the graph, or has one.
 #[derive(Default)]
@@ -220,7 +180,7 @@ struct Work {
 
 /// The thread: ends when the audio thread's end is gone.
 fn run(wishes: Vec<Wish>, ends: Ends, first: &SyncSender<Option<PipeWireError>>) {
-    let (mut orders, news, bell, wake) = ends;
+    let (mut orders, news, bell) = ends;
     let made = MainLoopRc::new(None).and_then(|main| Ok((context(&main)?, main)));
     let (context, main) = match made {
         Ok(made) => made,
@@ -232,8 +192,8 @@ fn run(wishes: Vec<Wish>, ends: Ends, first: &SyncSender<Option<PipeWireError>>)
     };
     let woken = main
         .loop_()
-        .add_io(Fd(Arc::clone(&wake)), IoFlags::IN, |wake| {
-            let _ = wake.0.read();
+        .add_io(Fd(Arc::clone(&orders.bell)), IoFlags::IN, |bell| {
+            let _ = bell.0.read();
         });
     let mut work = Work {
         tasks: wishes.iter().map(|_| Task::default()).collect(),
@@ -247,8 +207,8 @@ fn run(wishes: Vec<Wish>, ends: Ends, first: &SyncSender<Option<PipeWireError>>)
     };
     let _ = first.send(work.connect().err().map(|what| PipeWireError { what }));
     loop {
-        let last = orders.is_abandoned();
-        while let Ok(order) = orders.pop() {
+        let last = orders.queue.is_abandoned();
+        while let Ok(order) = orders.queue.pop() {
             work.take(order);
         }
         if last {
@@ -473,32 +433,6 @@ mod tests {
         period_bytes: 1920,
         features: 0,
     };
-
-    #[test]
-    fn the_last_order_is_given_once_there_is_room() {
-        let eventfd = || Arc::new(EventFd::new().unwrap());
-        let (orders, mut received) = RingBuffer::new(1);
-        let mut server = Server {
-            orders,
-            late: vec![None],
-            wake: eventfd(),
-            news: RingBuffer::new(1).1,
-            bell: eventfd(),
-            ticket: 0,
-        };
-        let first = server.open(0, &PARAMS);
-        server.close(0, None);
-        let last = server.open(0, &PARAMS);
-        let given = |order| match order {
-            Ok(Order::Open { ticket, .. }) => Some(ticket),
-            _ => None,
-        };
-        assert!(server.news().is_none());
-        assert_eq!(given(received.pop()), Some(first));
-        assert!(server.news().is_none());
-        assert_eq!(given(received.pop()), Some(last));
-        assert!(server.news().is_none() && received.pop().is_err());
-    }
 
     #[test]
     fn a_server_that_goes_after_it_has_refused_a_stream_is_news() {
