@@ -49,6 +49,18 @@ def exact_24_bits(sound):
     return sounds.Sound(sound.layout, bytes(data))
 
 
+def loud(frames, seed=1):
+    """Sound without a silent frame."""
+    return sounds.noise(Layout(), frames, seed).data.replace(b"\0", b"\1")
+
+
+def heard_of(recorder):
+    """What is recorded but for silent frames."""
+    data, frame = recorder.finish().data, Layout().frame_bytes
+    frames = (data[at : at + frame] for at in range(0, len(data), frame))
+    return b"".join(found for found in frames if found != bytes(frame))
+
+
 @pytest.mark.parametrize(
     "layout, period, periods",
     [
@@ -91,6 +103,18 @@ def test_a_sound_is_heard_to_its_end_if_the_buffer_is_shorter_than_a_cycle(
     assert result.exact, str(result)
 
 
+def test_a_sound_is_heard_to_its_end_if_another_layout_comes_right_behind_it(make_server, make_card):
+    server = make_server(quantum=2048)
+    card = make_card("music", *NODE)
+    recorder = GraphRecorder(server, "speakers", Layout())
+    in_turn = [loud(960 * 10, seed) for seed in range(6)]
+    for number, sound in enumerate(in_turn):
+        with Pcm(card.pcm, (480, 240)[number % 2], 960) as pcm:
+            pcm.write(sound)
+            assert pcm.drain() == 0
+    assert heard_of(recorder) == b"".join(in_turn)
+
+
 @pytest.mark.parametrize("quantum", [256, 1024, 2048])
 def test_the_cycle_of_the_graph_is_whatever_it_is(make_server, make_card, quantum):
     server = make_server(quantum=quantum)
@@ -100,18 +124,6 @@ def test_the_cycle_of_the_graph_is_whatever_it_is(make_server, make_card, quantu
     alsa_tools.play(card.pcm, sound, period=480, buffer=3840)
     result = recorder.compare(sound)
     assert result.exact, str(result)
-
-
-def loud(frames, seed=1):
-    """Sound without a silent frame."""
-    return sounds.noise(Layout(), frames, seed).data.replace(b"\0", b"\1")
-
-
-def heard_of(recorder):
-    """What is recorded but for silent frames."""
-    data, frame = recorder.finish().data, Layout().frame_bytes
-    frames = (data[at : at + frame] for at in range(0, len(data), frame))
-    return b"".join(found for found in frames if found != bytes(frame))
 
 
 # The node stays in the graph for a while: START finds it there, with room for less than the driver has.

@@ -127,6 +127,7 @@ pub struct Node {
     _cycles: StreamListener<()>,
     _states: StreamListener<()>,
     state: Rc<RefCell<StreamState>>,
+    meter: Arc<Meter>,
 }
 
 impl Node {
@@ -152,7 +153,8 @@ impl Node {
         let (feed, line) = ends(wish, params, &meter);
         let cycles = listen_to_cycles(&stream, feed, params).map_err(failed("listen"))?;
         let state = Rc::new(RefCell::new(StreamState::Unconnected));
-        let states = listen_to_states(&stream, meter, &state).map_err(failed("listen"))?;
+        let states =
+            listen_to_states(&stream, Arc::clone(&meter), &state).map_err(failed("listen"))?;
         let format = format::describe(params, wish.map(params.channels));
         let format = format.map_err(|error| format!("format: {error}"))?;
         let format = Pod::from_bytes(&format).ok_or("format: no pod")?;
@@ -169,8 +171,14 @@ impl Node {
             _cycles: cycles,
             _states: states,
             state,
+            meter,
         };
         Ok((node, Box::new(line)))
+    }
+
+    /// Whether the graph has not taken yet all that the stream has left to it.
+    pub fn is_leaving(&self) -> bool {
+        self.meter.is_leaving()
     }
 
     /// Whether the server has the node: `Ok(false)` while it is on its way.

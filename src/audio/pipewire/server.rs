@@ -30,6 +30,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long the program waits for the first attempt's outcome, before it says that there is none.
 const FIRST_WORD: Duration = Duration::from_secs(2);
+/// How long a node stays for what the graph has still to take from it: no cycle is longer.
+const LINGERING: Duration = Duration::from_millis(250);
 /// News of a stream that may wait.
 const NEWS_PER_STREAM: usize = 16;
 
@@ -170,6 +172,8 @@ struct Work {
     wishes: Vec<Wish>,
     // Before the connection: a node belongs to one.
     tasks: Vec<Task>,
+    /// Nodes that are only there for what the graph has still to take from them, and until when.
+    leaving: Vec<(Node, Instant)>,
     connection: Option<Connection>,
     context: ContextRc,
     news: Producer<News>,
@@ -198,6 +202,7 @@ fn run(wishes: Vec<Wish>, ends: Ends, first: &SyncSender<Option<PipeWireError>>)
     let mut work = Work {
         tasks: wishes.iter().map(|_| Task::default()).collect(),
         wishes,
+        leaving: Vec::new(),
         connection: None,
         context,
         news,
@@ -245,22 +250,29 @@ impl Work {
                 ticket,
                 params,
             } => {
-                if let Some(task) = self.tasks.get_mut(stream) {
-                    *task = Task {
-                        wanted: Some((ticket, params)),
-                        ..Task::default()
-                    };
-                    self.due = None;
-                    self.pause = FIRST_PAUSE;
-                }
+                self.replace(stream, Some((ticket, params)));
+                self.due = None;
+                self.pause = FIRST_PAUSE;
             }
-            Order::Close(stream) => {
-                if let Some(task) = self.tasks.get_mut(stream) {
-                    *task = Task::default();
-                }
-            }
+            Order::Close(stream) => self.replace(stream, None),
             Order::Bury(line) => drop(line),
         }
+    }
+
+    /// A stream wants something else from now on.
+    fn replace(&mut self, stream: usize, wanted: Option<(u32, Params)>) {
+        let Some(task) = self.tasks.get_mut(stream) else {
+            return;
+        };
+        let task = std::mem::replace(
+            task,
+            Task {
+                wanted,
+                ..Task::default()
+            },
+        );
+        let until = Instant::now().checked_add(LINGERING);
+        self.leaving.extend(task.node.zip(until));
     }
 
     /// Looks after everything; returns how long there is nothing more to do.
@@ -278,9 +290,13 @@ impl Work {
             self.pause = (2 * self.pause).min(LONGEST_PAUSE);
             self.tell_all(&what);
         }
+        self.leaving
+            .retain(|(node, until)| node.is_leaving() && now < *until);
         self.ask_for_nodes();
         self.look_after_nodes();
-        match self.due.filter(|_| wanted) {
+        let retry = self.due.filter(|_| wanted);
+        let lingering = self.leaving.iter().map(|(_, until)| *until);
+        match lingering.chain(retry).min() {
             // In whole milliseconds, rounded up: a little too early would be too often.
             Some(due) => Timeout::Finite(
                 due.saturating_duration_since(Instant::now()) + Duration::from_millis(1),
@@ -325,6 +341,7 @@ impl Work {
             task.node = None;
             task.line = None;
         }
+        self.leaving.clear();
         self.connection = None;
         self.pause = FIRST_PAUSE;
         self.due = Instant::now().checked_add(self.pause);
