@@ -18,7 +18,9 @@ VENV = CACHE / "venv" / "bin"
 CARGO = str(HARNESS / "cargo")
 PROGRAMS = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target") / "release"
 CARGO_DENY = ["cargo-deny", "0.20.2"]
-RUST_VMM = ["vhost-device-rng", "0.1.0"]  # a device that is not ours
+# Devices that are not ours.
+STRANGERS = [["vhost-device-rng", "0.1.0"],
+             ["vhost-device-sound", "0.3.0", "--no-default-features", "--features", "pw-backend"]]
 ADVISORY_SECONDS = 60  # how long its database may take to come
 
 DEBUG_KERNELS = ["6.12-debug", "6.12-kcsan"]  # `make test-debug-kernels` boots these
@@ -37,7 +39,7 @@ RACES = ["isolation*", "removed_in_use", "rights", "status", "jacks", "mixer", "
 FUZZER = "build the fuzzer of the control file"
 JUDGES = "get the kernel's own tests of sound cards"
 UNIT_TESTS = "build unit tests for a virtual machine"
-STRANGER = "get a device of rust-vmm"
+RUST_VMM = "get devices of rust-vmm"
 SOUND_SERVERS = "get PipeWire and WirePlumber, two versions"
 
 # Its last line, and of what failed the names and the reasons.
@@ -156,7 +158,7 @@ def build_steps():
     yield Step(f"build the driver for {MAIN_KERNEL}", modules(MAIN_KERNEL), kinds=("all",))
     yield Step(FUZZER, [[str(HARNESS / "build-fuzzer")]], kinds=every)
     yield Step(JUDGES, [[str(HARNESS / "kernels"), "selftests", "6.12"]], kinds=every)
-    yield Step(STRANGER, [[str(HARNESS / "get-tool"), *RUST_VMM]], kinds=every)
+    yield Step(RUST_VMM, [[str(HARNESS / "get-tool"), *stranger] for stranger in STRANGERS], kinds=every)
     yield Step(SOUND_SERVERS, [[str(HARNESS / "sound-servers"), "0.5", "0.4"]], kinds=every)
 
 
@@ -181,7 +183,7 @@ def virtual_machine_step(kernel, selection, kinds, *needs, seconds=VM_SECONDS, r
 def all_tests_steps(kernel, kinds, options=(), **keywords):
     """All tests in a kernel: in two guests, so that both of a machine's CPUs have something to do."""
     second = ("driver_*", "hostile_*")
-    needs = [JUDGES, UNIT_TESTS, STRANGER, SOUND_SERVERS]
+    needs = [JUDGES, UNIT_TESTS, RUST_VMM, SOUND_SERVERS]
     others = [f"--ignore-glob={REPOSITORY}/tests/vm/test_{name}.py" for name in second]
     yield virtual_machine_step(kernel, others, kinds, *needs, options=options, **keywords)
     step = virtual_machine_step(kernel, vm_test_files(*second), kinds, *needs, report=f"vm-{kernel}-second",
