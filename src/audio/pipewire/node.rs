@@ -123,9 +123,10 @@ enum Feed {
 /// A stream in the graph. Everything here happens in the server's thread, but for what its listener of
 /// cycles does.
 pub struct Node {
-    stream: StreamRc,
+    // Before what they listen to: they take themselves out of its list.
     _cycles: StreamListener<()>,
     _states: StreamListener<()>,
+    stream: StreamRc,
     state: Rc<RefCell<StreamState>>,
     meter: Arc<Meter>,
 }
@@ -167,9 +168,9 @@ impl Node {
             .connect(way, None, flags, &mut [format])
             .map_err(failed("connect"))?;
         let node = Self {
-            stream,
             _cycles: cycles,
             _states: states,
+            stream,
             state,
             meter,
         };

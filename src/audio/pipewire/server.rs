@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use pipewire::context::ContextRc;
 use pipewire::core::{CoreRc, Listener, PW_ID_CORE};
@@ -30,7 +31,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long the program waits for the first attempt's outcome, before it says that there is none.
 const FIRST_WORD: Duration = Duration::from_secs(2);
-/// How long a node stays for what the graph has still to take from it: no cycle is longer.
+/// How long a node stays for what the graph has still to take from it: no cycle is longer. Nobody says when the
+/// graph has.
 const LINGERING: Duration = Duration::from_millis(250);
 /// News of a stream that may wait.
 const NEWS_PER_STREAM: usize = 16;
@@ -162,8 +164,9 @@ impl Task {
 
 /// A connection to a server.
 struct Connection {
-    core: CoreRc,
+    // Before what it listens to: it takes itself out of its list.
     _listener: Listener,
+    core: CoreRc,
     /// What went wrong with it.
     failed: Rc<RefCell<Option<String>>>,
 }
@@ -315,15 +318,16 @@ impl Work {
         let slot = Rc::clone(&failed);
         let listener = core
             .add_listener_local()
-            .error(move |id, _, _, message| {
-                if id == PW_ID_CORE {
+            .error(move |id, _, result, message| {
+                // A message for something that the server has removed meanwhile is answered with ENOENT.
+                if id == PW_ID_CORE && result != -(Errno::ENOENT as i32) {
                     slot.replace(Some(message.to_owned()));
                 }
             })
             .register();
         self.connection = Some(Connection {
-            core,
             _listener: listener,
+            core,
             failed,
         });
         self.due = None;
