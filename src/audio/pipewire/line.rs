@@ -152,12 +152,16 @@ impl Line {
     /// then.
     fn go_if_filled(&mut self) {
         let held = self.moved.saturating_sub(self.count());
-        let full = match &self.ring {
+        if self.starting && (self.is_full() || held >= self.pace.enough(&self.meter.cycle())) {
+            self.go();
+        }
+    }
+
+    /// Whether there is room for no frame more: what is void is taken out by the graph's next cycle.
+    fn is_full(&self) -> bool {
+        match &self.ring {
             Ring::Playback(ring) => ring.slots() < self.frame_bytes,
             Ring::Capture(_) => false,
-        };
-        if self.starting && (full || held >= self.pace.enough(&self.meter.cycle())) {
-            self.go();
         }
     }
 
@@ -348,7 +352,7 @@ impl Line {
 
     /// The next wake-up is wanted when the stream has passed `position`, or the ring is low.
     pub fn expect(&mut self, position: u64) {
-        let waits = self.standing || self.starting;
+        let waits = self.standing || self.starting || self.is_full();
         self.low = match self.ring {
             Ring::Playback(_) if !waits && !self.short => {
                 let low = self.pace.low(&self.meter.cycle());

@@ -309,7 +309,12 @@ fn a_ring_full_of_what_is_void_does_not_keep_a_stream_from_going() {
     }
     bench.line.start(bench.now);
     bench.line.progress(bench.now);
+    // There is no room to be filled until then.
+    bench.line.expect(480);
+    assert!(bench.line.when(480, bench.now) > bench.now + MILLISECOND / 2);
+    let _ = bench.bell.read();
     assert!(bench.take(480).iter().all(|&sample| sample == 0));
+    assert!(bench.bell.read().is_ok());
     assert_eq!(first_sound(&mut bench), Some(1));
 }
 
