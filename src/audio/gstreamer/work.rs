@@ -78,9 +78,9 @@ impl Work {
     /// Carries out orders until there are none to come; then the pipeline ends in order.
     pub fn run(&mut self, orders: &Receiver<Order>) {
         loop {
-            let order = match self.is_busy() {
-                true => orders.recv_timeout(PACE),
-                false => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            let order = match self.pause() {
+                Some(pause) => orders.recv_timeout(pause),
+                None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match order {
                 Ok(order) => self.carry_out(order),
@@ -91,12 +91,16 @@ impl Work {
         }
     }
 
-    /// Whether there is something to do without an order.
-    fn is_busy(&self) -> bool {
-        match &self.stream {
-            None => false,
-            Some((_, Ring::Play(_))) => self.running,
-            Some((_, Ring::Capture(ring))) => self.running || ring.slots() > 0,
+    /// After what time there is something to do without an order; `None` where there is nothing.
+    fn pause(&self) -> Option<Duration> {
+        let (_, ring) = self.stream.as_ref()?;
+        match (ring, &self.pipeline) {
+            _ if self.running => Some(PACE),
+            (Ring::Play(_), _) => None,
+            // It is filled before it runs.
+            (Ring::Capture(ring), _) if ring.slots() == 0 => None,
+            (Ring::Capture(_), Some(pipeline)) => (!pipeline.is_at_its_end()).then_some(PACE),
+            (Ring::Capture(_), None) => Some(self.due?.saturating_duration_since(Instant::now())),
         }
     }
 
