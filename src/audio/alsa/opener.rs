@@ -203,18 +203,24 @@ impl Work {
             if self.try_all().is_err() {
                 return;
             }
+            // What this thread's own attempts did in the folder is no news.
+            let over = folder
+                .as_ref()
+                .is_none_or(|folder| is_over(&events(folder)));
             if self.next().is_none() {
                 folder = None;
-            } else if folder.is_none() {
+            } else if over {
                 folder = watch();
-                // What happened before this shows at once, or with the next attempt.
-                self.hurry();
+                if folder.is_some() {
+                    // What happened before this shows at once, or with the next attempt.
+                    self.hurry();
+                }
             }
-            if let Some(folder) = &folder {
-                // What this thread's own attempts did there.
-                let _ = folder.read_events();
+            let news = sleep(&orders.bell, folder.as_ref(), self.next());
+            if is_over(&news) {
+                folder = None;
             }
-            if sleep(&orders.bell, folder.as_ref(), self.next()) {
+            if news.iter().any(is_hopeful) {
                 self.hurry();
             }
         }
@@ -303,17 +309,29 @@ fn is_hopeful(event: &InotifyEvent) -> bool {
     !event.mask.intersects(AddWatchFlags::IN_CLOSE) || name.starts_with(b"pcm")
 }
 
-/// Sleeps until there are orders, an attempt is due, or something happens in the folder; returns
-/// whether it did.
-fn sleep(bell: &EventFd, folder: Option<&Inotify>, due: Option<Instant>) -> bool {
+/// What has happened in the folder.
+fn events(folder: &Inotify) -> Vec<InotifyEvent> {
+    folder.read_events().unwrap_or_default()
+}
+
+/// Whether the folder is gone, or there now where another one was watched for it: what is watched is another one
+/// from now on.
+fn is_over(events: &[InotifyEvent]) -> bool {
+    events.iter().any(|event| {
+        event.mask.contains(AddWatchFlags::IN_IGNORED)
+            || event.name.as_deref() == Some(OsStr::new("snd"))
+    })
+}
+
+/// Sleeps until there are orders, an attempt is due, or something happens in the folder; returns what did.
+fn sleep(bell: &EventFd, folder: Option<&Inotify>, due: Option<Instant>) -> Vec<InotifyEvent> {
     let timeout =
         due.map(|due| TimeSpec::from_duration(due.saturating_duration_since(Instant::now())));
     let place = folder.map_or(bell.as_fd(), AsFd::as_fd);
     let mut polled = [bell.as_fd(), place].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
     // A signal, or no memory: the attempt then comes a little early.
     let _ = ppoll(&mut polled, timeout, None);
-    let events = folder.and_then(|folder| folder.read_events().ok());
-    events.is_some_and(|events| events.iter().any(is_hopeful))
+    folder.map(events).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -367,6 +385,23 @@ mod tests {
         let next = opener.open(0, &PARAMS, false);
         assert_ne!(next, ticket);
         assert_eq!(wait(&mut opener).ticket, next);
+    }
+
+    #[test]
+    fn a_folder_that_goes_and_one_that_comes_are_not_missed() {
+        let folder = tempfile::tempdir().unwrap();
+        let watched = folder.path().join("dev");
+        std::fs::create_dir(&watched).unwrap();
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK).unwrap();
+        inotify
+            .add_watch(&watched, AddWatchFlags::IN_CREATE)
+            .unwrap();
+        for (name, over) in [("pcmC0D0p", false), ("snd", true)] {
+            std::fs::create_dir(watched.join(name)).unwrap();
+            assert_eq!(is_over(&events(&inotify)), over, "{name}");
+        }
+        std::fs::remove_dir_all(&watched).unwrap();
+        assert!(is_over(&events(&inotify)));
     }
 
     #[test]
