@@ -47,6 +47,7 @@ mod signals;
 mod stream;
 mod system;
 mod transfer;
+mod unix_socket;
 mod wire;
 
 use std::error::Error;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::{Command, JackReply, Reply, StreamReply};
 use crate::args::{Tell, What};
+use crate::unix_socket::connect_at_once;
 
 /// A device answers at once, unless it opens a sound card meanwhile.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -73,7 +74,11 @@ pub fn tell(tell: &Tell) -> Result<(), TellError> {
 
 /// One command, and the line that answers it.
 fn talk(path: &Path, command: &Command) -> Result<String, TellError> {
-    let socket = UnixStream::connect(path).map_err(|source| {
+    let connected = connect_at_once(path).and_then(|socket| {
+        socket.set_nonblocking(false)?;
+        Ok(socket)
+    });
+    let socket = connected.map_err(|source| {
         let hint = match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 "; is a device running with --command-socket there?"
@@ -82,6 +87,7 @@ fn talk(path: &Path, command: &Command) -> Result<String, TellError> {
                 "; it is open to the user who runs the device, and with systemd's units to the group \
                  virtio-loopback"
             },
+            io::ErrorKind::WouldBlock => "; others wait there already: it does not answer",
             _ => "",
         };
         let path = path.to_owned();
@@ -218,6 +224,10 @@ fn status(driver: bool, streams: &[StreamReply], jacks: &[JackReply]) -> String 
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use nix::sys::socket::{Backlog, listen};
+
     use super::*;
 
     /// What becomes of bytes that a device says before it hangs up.
@@ -258,6 +268,20 @@ mod tests {
         drop(theirs);
         let error = exchange(&ours, &Command::Jacks {}).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn a_device_that_lets_nobody_in_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("commands");
+        let listener = UnixListener::bind(&path).unwrap();
+        listen(&listener, Backlog::new(1).unwrap()).unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(socket) = connect_at_once(&path) {
+            waiting.push(socket);
+        }
+        let error = talk(&path, &Command::Jacks {}).unwrap_err().to_string();
+        assert!(error.contains("it does not answer"), "{error}");
     }
 
     #[test]

@@ -3,16 +3,14 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::sys::stat::{Mode, umask};
 
 use super::RunError;
+use crate::unix_socket::connect_at_once;
 
 /// The socket's file, removed at the end.
 pub struct SocketFile(PathBuf);
@@ -35,12 +33,8 @@ impl Drop for SocketFile {
 /// Whether a socket is there that nobody serves. Who has a full queue is not waited for.
 fn is_left_behind(path: &Path) -> bool {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket());
-    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let connected = UnixAddr::new(path).and_then(|address| {
-        let ours = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-        connect(ours.as_raw_fd(), &address)
-    });
-    is_socket && connected == Err(Errno::ECONNREFUSED)
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    is_socket && connect_at_once(path).is_err_and(refused)
 }
 
 /// Removes the socket of a process that could not do so.
