@@ -89,7 +89,7 @@ pub struct StreamReply {
     /// The parameters that the driver has chosen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parameters: Option<Parameters>,
-    /// Frames that were played or captured since the last start.
+    /// Frames that were played or captured since PREPARE.
     pub frames: u64,
     /// How often the sound had a hole since then.
     pub gaps: u64,

@@ -31,7 +31,7 @@ const LOOK_IDLE: Nanos = 20_000_000;
 const PATIENCE_MIN: Nanos = 20_000_000;
 const PATIENCE_MAX: Nanos = 1_000_000_000;
 
-/// What a stream went through between START and STOP.
+/// What a stream went through since PREPARE.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Frames copied.
@@ -104,7 +104,7 @@ pub struct Pcm {
     pub params: Option<Params>,
     /// The messages it holds.
     pub lane: Lane,
-    /// Since START.
+    /// Since PREPARE.
     pub tally: Tally,
     /// What the card's control elements make of the samples.
     pub gain: Gain,

@@ -32,7 +32,7 @@ pub struct Snapshot {
     pub heard: u64,
     /// Frames behind that which the host had already: it may have played them since.
     pub ahead: u64,
-    /// What the stream went through since START.
+    /// What the stream went through since PREPARE.
     pub tally: Tally,
 }
 
