@@ -28,10 +28,8 @@ use std::os::fd::BorrowedFd;
 use nix::poll::PollFlags;
 
 use crate::stream::Params;
+pub use crate::time::Nanos;
 use crate::wire::PcmInfo;
-
-/// A time of CLOCK_MONOTONIC in nanoseconds.
-pub type Nanos = u64;
 
 /// Why a host cannot do what was asked.
 #[derive(Debug, thiserror::Error)]

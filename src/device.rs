@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
-use nix::time::{ClockId, clock_gettime};
+use nix::time::ClockId;
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 use crate::area::Area;
@@ -26,6 +26,7 @@ use crate::memory::Memory;
 use crate::realtime::Stint;
 use crate::report::Report;
 use crate::ring::{Ring, RingError, Setup};
+use crate::time::{now, read};
 use crate::wire::QUEUES;
 
 /// Orders that may wait for the audio thread; a session that has more waits itself. The queue has no
@@ -222,17 +223,6 @@ impl Drop for Device {
             let _ = thread.join();
         }
     }
-}
-
-/// CLOCK_MONOTONIC.
-fn now() -> Nanos {
-    read(ClockId::CLOCK_MONOTONIC)
-}
-
-fn read(clock: ClockId) -> Nanos {
-    let time = clock_gettime(clock).unwrap_or(TimeSpec::new(0, 0));
-    let (seconds, nanos) = (time.tv_sec().unsigned_abs(), time.tv_nsec().unsigned_abs());
-    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 
 fn run(mut card: Card, orders: &mut Consumer<Order>, wake: &EventFd) {

@@ -46,6 +46,7 @@ mod session;
 mod signals;
 mod stream;
 mod system;
+mod time;
 mod transfer;
 mod unix_socket;
 mod wire;

@@ -2,6 +2,7 @@
 //! The life of a PCM stream (virtio 1.3, 5.14.6.6.1), pure: no queue, no host, no clock.
 
 use crate::pcm_format::{self, Format};
+use crate::time::{frames, time};
 use crate::wire::{PcmInfo, RawParams, Status};
 
 /// Where a stream is in its life.
@@ -132,14 +133,12 @@ impl Params {
 
     /// Whole frames in `time` nanoseconds.
     pub fn frames_in(&self, time: u64) -> u64 {
-        let frames = u128::from(time) * u128::from(self.rate) / 1_000_000_000;
-        u64::try_from(frames).unwrap_or(u64::MAX)
+        frames(time, self.rate.into())
     }
 
     /// The time that `bytes` bytes of samples take, in nanoseconds.
     pub fn nanos(&self, bytes: u32) -> u64 {
-        let rate = u64::from(self.rate.max(1));
-        u64::from(bytes / self.frame_bytes()) * 1_000_000_000 / rate
+        time((bytes / self.frame_bytes()).into(), self.rate.into())
     }
 
     /// Frames of one period, at least 1.

@@ -24,7 +24,7 @@ use nix::poll::PollFlags;
 use super::clock::Clocked;
 use super::null::Null;
 use super::{Host, HostError, Nanos, Progress};
-use crate::description::Stream as Description;
+use crate::description::Stream as Described;
 use crate::stream::Params;
 use crate::wire::PcmInfo;
 use hardware::Hardware;
@@ -54,7 +54,7 @@ impl Alsa {
     /// # Errors
     /// The system gives no thread.
     pub fn new<'a>(
-        pcms: impl IntoIterator<Item = (&'a str, &'a Description)>,
+        pcms: impl IntoIterator<Item = (&'a str, &'a Described)>,
     ) -> Result<Self, HostError> {
         let mut infos = Vec::new();
         let mut streams = Vec::new();
@@ -382,7 +382,7 @@ mod tests {
 
     fn host_on(device: &str) -> Alsa {
         let host = StreamHost::Alsa(device.into());
-        let description = Description::new(Direction::Playback, 0, host);
+        let description = Described::new(Direction::Playback, 0, host);
         Alsa::new([(device, &description)]).unwrap()
     }
 

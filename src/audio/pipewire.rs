@@ -6,6 +6,7 @@
 //! stream goes on with a clock and silence; the log says so once. The same clock lets time pass for a
 //! stream that the server lets wait, unless that is to wait itself.
 
+mod cycle;
 mod feed;
 mod format;
 mod line;
@@ -22,11 +23,11 @@ use nix::poll::PollFlags;
 use super::clock::Clocked;
 use super::null::Null;
 use super::{Host, HostError, Nanos, Progress};
-use crate::description::Stream as Description;
+use crate::description::Stream as Described;
 use crate::graph_node::{GraphNode, OnCork};
 use crate::stream::Params;
 use crate::wire::PcmInfo;
-use line::Line;
+use line::{Line, STANDING};
 use node::Wish;
 use server::{News, Server};
 use stream::{Place, Stream};
@@ -37,8 +38,6 @@ const IDLE: Nanos = 250_000_000;
 /// How long a started stream waits for its place in the graph before the clock takes over. Linux tells an
 /// application of an I/O error when nothing has moved for 100 ms; a period has to pass before.
 const OPENING: Nanos = 50_000_000;
-/// How often a stream that stands is looked at.
-const STANDING: Nanos = 500_000_000;
 
 /// The host of `--host pipewire`.
 pub struct PipeWire {
@@ -54,7 +53,7 @@ impl PipeWire {
     /// # Errors
     /// The system gives no thread.
     pub fn new<'a>(
-        nodes: impl IntoIterator<Item = (usize, &'a GraphNode, &'a Description)>,
+        nodes: impl IntoIterator<Item = (usize, &'a GraphNode, &'a Described)>,
     ) -> Result<Self, HostError> {
         let (mut infos, mut streams, mut wishes) = (Vec::new(), Vec::new(), Vec::new());
         for (id, node, description) in nodes {

@@ -15,10 +15,11 @@ use nix::poll::PollFlags;
 use super::buffer::Buffer;
 use super::configure::{Agreed, configure};
 use super::interrupt::Interrupt;
-use super::pace::{Clock, Fill, available_at, time};
+use super::pace::{Clock, Fill, available_at};
 use super::probe::{failure, open};
 use crate::audio::{HostError, Nanos, Progress};
 use crate::stream::Params;
+use crate::time::time;
 use crate::wire::Direction;
 
 /// How long after the expected time a card may still interrupt: half of what the buffer holds beyond

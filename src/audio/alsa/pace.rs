@@ -2,9 +2,9 @@
 //! When a card will be where, and how much of its buffer to fill: calculations only.
 
 use crate::audio::Nanos;
+use crate::time::{frames, time};
 use crate::wire::Direction;
 
-const SECOND: u128 = 1_000_000_000;
 /// What the buffer holds beyond one period, in parts of a second: more than a tick of the slowest
 /// clock that a card's pointer follows.
 const MARGIN: u64 = 100;
@@ -22,12 +22,6 @@ const NEARLY_DRY: Nanos = 1_000_000;
 const PATIENCE: u64 = 64;
 /// How slowly a lag is forgotten: after so many looks, one frame of it.
 const MEMORY: u64 = 32;
-
-/// `frames` frames as a time.
-pub fn time(frames: u64, rate: u64) -> Nanos {
-    let nanos = u128::from(frames) * SECOND / u128::from(rate.max(1));
-    u64::try_from(nanos).unwrap_or(u64::MAX)
-}
 
 /// The clock of a card, as its pointer shows it.
 ///
@@ -62,9 +56,8 @@ impl Clock {
 
     /// Where the card is taken to be.
     pub fn position(&self, now: Nanos) -> u64 {
-        let run = u128::from(now.saturating_sub(self.at)) * u128::from(self.rate) / SECOND;
-        self.position
-            .saturating_add(u64::try_from(run).unwrap_or(u64::MAX))
+        let run = frames(now.saturating_sub(self.at), self.rate);
+        self.position.saturating_add(run)
     }
 
     /// The pointer was read.
@@ -217,7 +210,7 @@ mod tests {
     #[test]
     fn a_slow_card_is_followed() {
         // 0.1 % slow: ten times worse than any crystal.
-        let pointer = |now: Nanos| u64::try_from(u128::from(now) * 47_952 / SECOND).unwrap();
+        let pointer = |now: Nanos| frames(now, 47_952);
         let mut clock = Clock::new(RATE);
         clock.set(0, 0);
         for wake in 1..10_000 {

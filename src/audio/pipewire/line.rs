@@ -7,9 +7,10 @@ use std::sync::Arc;
 use rtrb::{Consumer, Producer};
 
 use super::meter::{Meter, Status};
-use super::pace::{Pace, time};
+use super::pace::Pace;
 use crate::audio::{Nanos, Progress, sample_ring};
 use crate::stream::Params;
+use crate::time::time;
 
 /// How long after a cycle was expected a look is taken all the same.
 const LATE: Nanos = 5_000_000;
@@ -18,7 +19,7 @@ const NEARLY: Nanos = 1_000_000;
 /// The meter is not asked again sooner.
 const SHORTEST_SLEEP: Nanos = 500_000;
 /// How often a stream that stands is looked at.
-const STANDING: Nanos = 500_000_000;
+pub const STANDING: Nanos = 500_000_000;
 
 /// The ring's end.
 pub enum Ring {

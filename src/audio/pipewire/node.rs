@@ -1,29 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! One stream in the graph, as the server sees it: its properties, its format, and what is done with
-//! its buffers in each cycle.
+//! One stream in the graph, as the server sees it: its properties, its format, its state.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use nix::sys::eventfd::EventFd;
-use nix::time::{ClockId, clock_gettime};
-use pipewire::buffer::Buffer;
 use pipewire::core::CoreRc;
 use pipewire::properties::PropertiesBox;
 use pipewire::spa::pod::Pod;
 use pipewire::spa::utils::Direction as Way;
-use pipewire::stream::{Stream, StreamFlags, StreamListener, StreamRc, StreamState};
+use pipewire::stream::{StreamFlags, StreamListener, StreamRc, StreamState};
 use rtrb::RingBuffer;
 
+use super::cycle::{Feed, listen_to_cycles};
 use super::feed::{Capture, Playback};
 use super::format;
 use super::line::{Line, Ring};
-use super::meter::{Cycle, Meter, Status};
+use super::meter::{Meter, Status};
 use super::pace::Pace;
-use crate::audio::Nanos;
 use crate::channel_map;
-use crate::description::Stream as Description;
+use crate::description::Stream as Described;
 use crate::graph_node::{GraphNode, Latency, OnCork};
 use crate::stream::Params;
 use crate::wire::Direction;
@@ -42,7 +39,7 @@ pub struct Wish {
 
 impl Wish {
     /// The wish of a stream with this place in its card.
-    pub fn new(id: usize, node: &GraphNode, description: &Description) -> Self {
+    pub fn new(id: usize, node: &GraphNode, description: &Described) -> Self {
         let category = match description.direction {
             Direction::Playback => "Playback",
             Direction::Capture => "Capture",
@@ -112,12 +109,6 @@ impl Wish {
             .or(usual.copied())
             .unwrap_or(&[])
     }
-}
-
-/// The graph's end of a stream.
-enum Feed {
-    Playback(Playback),
-    Capture(Capture),
 }
 
 /// A stream in the graph. Everything here happens in the server's thread, but for what its listener of
@@ -221,95 +212,6 @@ fn ends(wish: &Wish, params: &Params, meter: &Arc<Meter>) -> (Feed, Line) {
     };
     let line = Line::new(Arc::clone(meter), ring, pace, params);
     (feed, line.holding(wish.on_cork == OnCork::Hold))
-}
-
-/// What happens in each cycle, in the library's real-time thread. Nothing else is listened to here: the
-/// library gives all functions of one listener the same data, and calls the others from the
-/// server's thread.
-fn listen_to_cycles(
-    stream: &StreamRc,
-    mut feed: Feed,
-    params: &Params,
-) -> Result<StreamListener<()>, pipewire::Error> {
-    let rate = params.rate;
-    let stride = i32::try_from(params.frame_bytes()).unwrap_or(i32::MAX);
-    let cycle = real_time(move |stream: &Stream, (): &mut ()| {
-        let clock = clock_of(stream, rate);
-        // A capture stream that was late finds several.
-        while let Some(mut buffer) = stream.dequeue_buffer() {
-            match &mut feed {
-                Feed::Playback(feed) => {
-                    play(feed, &mut buffer, clock, stride);
-                    break;
-                }
-                Feed::Capture(feed) => capture(feed, &mut buffer, clock),
-            }
-        }
-    });
-    let listener = stream.add_local_listener::<()>();
-    listener.process(cycle).register()
-}
-
-/// What goes to another thread has to be fit for that, which the library does not ask for.
-fn real_time<F: FnMut(&Stream, &mut ()) + Send + 'static>(function: F) -> F {
-    function
-}
-
-/// When the cycle is, and what lies between it and the hardware.
-fn clock_of(stream: &Stream, rate: u32) -> Cycle {
-    let now = now();
-    let Ok(time) = stream.time() else {
-        return Cycle {
-            at: now,
-            ..Cycle::default()
-        };
-    };
-    let at = Nanos::try_from(time.now()).unwrap_or(now);
-    let delay = u128::try_from(time.delay()).unwrap_or(0);
-    let (num, denom) = (time.rate().num, time.rate().denom.max(1));
-    let frames = delay * u128::from(num) * u128::from(rate) / u128::from(denom);
-    Cycle {
-        frames: 0,
-        // A graph whose clock is another one.
-        at: if at.abs_diff(now) > 1_000_000_000 {
-            now
-        } else {
-            at
-        },
-        delay: u64::try_from(frames)
-            .unwrap_or(u64::MAX)
-            .saturating_add(time.buffered()),
-    }
-}
-
-fn now() -> Nanos {
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| {
-        let seconds = Nanos::try_from(time.tv_sec()).unwrap_or(0);
-        seconds * 1_000_000_000 + Nanos::try_from(time.tv_nsec()).unwrap_or(0)
-    })
-}
-
-fn play(feed: &mut Playback, buffer: &mut Buffer<'_>, clock: Cycle, stride: i32) {
-    let frames = buffer.requested();
-    let Some(data) = buffer.datas_mut().first_mut() else {
-        return;
-    };
-    let cycle = Cycle { frames, ..clock };
-    let bytes = data.data().map_or(0, |room| feed.fill(room, &cycle));
-    let chunk = data.chunk_mut();
-    *chunk.offset_mut() = 0;
-    *chunk.stride_mut() = stride;
-    *chunk.size_mut() = u32::try_from(bytes).unwrap_or(0);
-}
-
-fn capture(feed: &mut Capture, buffer: &mut Buffer<'_>, clock: Cycle) {
-    let Some(data) = buffer.datas_mut().first_mut() else {
-        return;
-    };
-    let (offset, size) = (data.chunk().offset() as usize, data.chunk().size() as usize);
-    if let Some(samples) = data.data() {
-        feed.take(samples, offset, size, &clock);
-    }
 }
 
 /// What the server tells of the stream, in the server's thread.

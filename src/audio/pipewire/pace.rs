@@ -11,9 +11,9 @@ use super::meter::Cycle;
 use crate::audio::{HostError, Nanos};
 use crate::graph_node::Latency;
 use crate::stream::Params;
+use crate::time::{frames, time};
 use crate::wire::Direction;
 
-const SECOND: u128 = 1_000_000_000;
 /// What the ring holds beyond what is asked for next, in parts of a second.
 const MARGIN: u64 = 100;
 /// How long before a cycle a driver has to be asked for what it takes, in parts of a second.
@@ -37,18 +37,6 @@ pub fn check(params: &Params) -> Result<(), HostError> {
         return Err(HostError::LongPeriod(LONGEST_PERIOD));
     }
     Ok(())
-}
-
-/// `frames` frames as a time.
-pub fn time(frames: u64, rate: u64) -> Nanos {
-    let nanos = u128::from(frames) * SECOND / u128::from(rate.max(1));
-    u64::try_from(nanos).unwrap_or(u64::MAX)
-}
-
-/// The frames of a time.
-fn frames(time: Nanos, rate: u64) -> u64 {
-    let frames = u128::from(time) * u128::from(rate) / SECOND;
-    u64::try_from(frames).unwrap_or(u64::MAX)
 }
 
 /// What there is to calculate with: a driver's wishes. Frames.
