@@ -112,9 +112,12 @@ impl Snapshot {
 }
 
 fn checksum(place: usize, turn: u64, words: &[u64; CONTENTS]) -> u64 {
-    // FNV-1a, by words.
-    let all = [place as u64, turn].into_iter().chain(*words);
-    all.fold(0xcbf2_9ce4_8422_2325, |sum, word| {
+    fnv([place as u64, turn].into_iter().chain(*words))
+}
+
+/// FNV-1a, by words.
+pub fn fnv(words: impl Iterator<Item = u64>) -> u64 {
+    words.fold(0xcbf2_9ce4_8422_2325, |sum, word| {
         (sum ^ word).wrapping_mul(0x0100_0000_01b3)
     })
 }

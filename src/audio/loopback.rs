@@ -7,6 +7,7 @@
 use super::HostError;
 use super::clock::Medium;
 use super::null::Silence;
+use super::sample_ring;
 use crate::stream::Params;
 use crate::wire::PcmInfo;
 
@@ -69,8 +70,7 @@ impl Loopback {
             && same(played) == same(captured)
         {
             let frame_bytes = played.frame_bytes() as usize;
-            let second = frame_bytes.saturating_mul(played.rate as usize);
-            room = second.clamp(LEAST_ROOM, MOST_ROOM) / frame_bytes * frame_bytes;
+            room = sample_ring::room(frame_bytes, played.rate, 1, LEAST_ROOM, MOST_ROOM);
             self.frame_bytes = Some(frame_bytes);
         }
         if room != self.ring.len() {

@@ -11,7 +11,7 @@ use crate::audio::Nanos;
 use crate::audio::mixer::Target;
 use crate::events::Notice;
 use crate::pcm_format::MAX_CHANNELS;
-use crate::record::{RECORD_WORDS, Record};
+use crate::record::{RECORD_WORDS, Record, fnv};
 use crate::report::Report;
 use crate::ring::Ring;
 use crate::wire::CTL_VALUES_MAX;
@@ -195,12 +195,7 @@ impl Card {
             .infos
             .iter()
             .map(|info| u64::from(info.direction as u8));
-        parts
-            .into_iter()
-            .chain(streams)
-            .fold(0xcbf2_9ce4_8422_2325, |sum, word| {
-                (sum ^ word).wrapping_mul(0x0100_0000_01b3)
-            })
+        fnv(parts.into_iter().chain(streams))
     }
 
     /// The streams offer what the driver has been told.
