@@ -19,12 +19,14 @@ import subprocess
 import linux
 import programs
 import pytest
+import sound_server
 from card import CLASS, Card
 from fuzz.reports import leaks, lockdep_watches
 from kernel_log import KernelLog
 from machine import load_module, prepare, unload_module
 from programs import wait_until
 from real_card import RealCard
+from sound_server import SoundServer
 
 TIME_LIMIT = 180
 
@@ -161,3 +163,24 @@ def music(make_card, real):
     return make_card(
         "music", "--host", "alsa", "--playback-device", real.device, "--capture-device", real.device
     )
+
+
+@pytest.fixture(scope="session")
+def sound_servers_in_memory(machine):
+    """Reading them from the host's disk takes longer than a test may."""
+    sound_server.install()
+
+
+@pytest.fixture
+def make_server(sound_servers_in_memory):
+    """Makes a sound server, which ends with the test."""
+    servers = []
+
+    def make(**options):
+        servers.append(SoundServer(**options))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        print(server.report())
+        server.stop()

@@ -19,9 +19,9 @@ from card import CLASS
 from graph_tools import GraphPlayer, GraphRecorder
 from programs import pids_of, wait_until
 from real_card import RealCard
+from resources import kernel_kib
 from sounds import Layout
 from survivors import RespawnedCard, ServedCard, SupervisedCard, stop_for
-from test_resources import kernel_kib
 
 PERIOD, BUFFER = 960, 7680
 WHOLE = PERIOD * 16  # frames that are periods as well as a graph's cycles of 1024, all of them whole

@@ -5,6 +5,7 @@ import dataclasses
 import pathlib
 import random
 import subprocess
+import wave
 
 import programs
 
@@ -77,6 +78,19 @@ def noise(layout, frames, seed=1):
         # The fourth byte carries no sample.
         data[3::4] = bytes(len(data) // 4)
     return Sound(layout, bytes(data))
+
+
+def write_wav(path, sound):
+    with wave.open(str(path), "wb") as file:
+        file.setparams((sound.layout.channels, FORMATS[sound.layout.format][0], sound.layout.rate, 0, "NONE", ""))
+        file.writeframes(sound.data)
+
+
+def read_wav(path):
+    """Bytes of a sample, channels and rate; and the samples."""
+    with wave.open(str(path)) as file:
+        layout = (file.getsampwidth(), file.getnchannels(), file.getframerate())
+        return layout, file.readframes(file.getnframes())
 
 
 def recording(path, layout):

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 """What the real card, or a file, holds for capture arrives in the application, every bit of it."""
 
-import wave
 
 import alsa_tools
 import pytest
 import sounds
 from pairwise import pairwise
-from sounds import FORMATS, Layout
+from sounds import Layout
 from wave_compare import compare
 
 MATRIX = pairwise(
@@ -26,12 +25,6 @@ def name_of(row):
     return "-".join(f"{key[0]}{value}" if isinstance(value, int) else value for key, value in row.items())
 
 
-def write_wav(path, sound):
-    with wave.open(str(path), "wb") as file:
-        file.setparams((sound.layout.channels, FORMATS[sound.layout.format][0], sound.layout.rate, 0, "NONE", ""))
-        file.writeframes(sound.data)
-
-
 @pytest.mark.core
 @pytest.mark.parametrize("row", MATRIX, ids=name_of)
 def test_capture_is_exact(make_card, tmp_path, row):
@@ -39,7 +32,7 @@ def test_capture_is_exact(make_card, tmp_path, row):
     layout = Layout(row["format"], row["channels"], row["rate"])
     period, buffer = row["period"], row["period"] * row["periods"]
     sound = sounds.noise(layout, 3 * buffer + 100)
-    write_wav(tmp_path / "in.wav", sound)
+    sounds.write_wav(tmp_path / "in.wav", sound)
     card = make_card("music", "--host", "file", "--capture-file", tmp_path / "in.wav")
     recorder = alsa_tools.Recorder(card.pcm, layout, period=period, buffer=buffer, mmap=row["access"] == "mmap")
     recorder.wait_for(sound.frames)

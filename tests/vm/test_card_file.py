@@ -4,7 +4,6 @@
 import pathlib
 import re
 import shutil
-import wave
 
 import alsa_tools
 import programs
@@ -48,11 +47,6 @@ name = "Second Playback Switch"
 kind = "mute"
 streams = [2]
 """
-
-
-def read_wav(path):
-    with wave.open(str(path)) as file:
-        return file.readframes(file.getnframes())
 
 
 @pytest.fixture
@@ -105,7 +99,7 @@ def test_all_substreams_play_at_once(card, tmp_path):
     card.destroy()
     assert not silence.data.strip(b"\x00")
     for name, sound in zip(["first.wav", "first-2.wav", "second.wav"], played, strict=True):
-        difference = alsa_tools.difference(sound.data, read_wav(tmp_path / name), sound.layout.frame_bytes)
+        difference = alsa_tools.difference(sound.data, sounds.read_wav(tmp_path / name)[1], sound.layout.frame_bytes)
         assert not difference, f"{name}: {difference}"
 
 
@@ -121,8 +115,8 @@ def test_channels_go_where_the_map_says(card, tmp_path):
     exchanged = b"".join(
         sound.data[frame + 2 : frame + 4] + sound.data[frame : frame + 2] for frame in range(0, len(sound.data), 4)
     )
-    assert not alsa_tools.difference(sound.data, read_wav(tmp_path / "first.wav"), 4)
-    assert not alsa_tools.difference(exchanged, read_wav(tmp_path / "second.wav"), 4)
+    assert not alsa_tools.difference(sound.data, sounds.read_wav(tmp_path / "first.wav")[1], 4)
+    assert not alsa_tools.difference(exchanged, sounds.read_wav(tmp_path / "second.wav")[1], 4)
 
 
 @pytest.mark.core

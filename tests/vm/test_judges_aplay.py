@@ -6,7 +6,6 @@ import array
 import os
 import pty
 import time
-import wave
 
 import alsa_tools
 import pytest
@@ -28,25 +27,13 @@ def name_of(row):
     return "-".join(str(value) for value in row.values())
 
 
-def write_wav(path, sound):
-    with wave.open(str(path), "wb") as file:
-        width = sounds.FORMATS[sound.layout.format][0]
-        file.setparams((sound.layout.channels, width, sound.layout.rate, 0, "NONE", ""))
-        file.writeframes(sound.data)
-
-
-def read_wav(path):
-    with wave.open(str(path)) as file:
-        return (file.getsampwidth(), file.getnchannels(), file.getframerate()), file.readframes(file.getnframes())
-
-
 @pytest.mark.parametrize("row", ODD, ids=name_of)
 def test_odd_rates_through_plughw(make_card, tmp_path, row):
     """What the card can do is not touched by plug on its way, there and back."""
     layout = Layout(row["format"], row["channels"], row["rate"])
     period = layout.rate // 50
     captured = sounds.noise(layout, 10 * period)
-    write_wav(tmp_path / "in.wav", captured)
+    sounds.write_wav(tmp_path / "in.wav", captured)
     files = ["--playback-file", tmp_path / "out.wav", "--capture-file", tmp_path / "in.wav"]
     card = make_card("music", "--host", "file", *files)
     mmap = row["access"] == "mmap"
@@ -58,7 +45,7 @@ def test_odd_rates_through_plughw(make_card, tmp_path, row):
     result = compare(captured.data, recorder.finish().data, layout.frame_bytes, layout.silent_byte)
     assert result.exact and result.start == 0, str(result)
     card.destroy()
-    written, data = read_wav(tmp_path / "out.wav")
+    written, data = sounds.read_wav(tmp_path / "out.wav")
     assert written == (layout.frame_bytes // layout.channels, layout.channels, layout.rate)
     assert data == sound.data
 
@@ -79,7 +66,7 @@ def test_formats_that_the_card_has_not(make_card, tmp_path, format, mmap):
     sound = sounds.noise(Layout(format, 2, 48000), 20 * 960)
     alsa_tools.play("plughw:music", sound, period=960, buffer=3840, mmap=mmap)
     card.destroy()
-    assert read_wav(tmp_path / "out.wav") == ((2, 2, 48000), as_s16(sound))
+    assert sounds.read_wav(tmp_path / "out.wav") == ((2, 2, 48000), as_s16(sound))
 
 
 @pytest.mark.parametrize("rate", [12000, 24000])
@@ -88,7 +75,7 @@ def test_rates_that_virtio_has_not(make_card, tmp_path, rate):
     card = make_card("music", "--host", "file", "--playback-file", tmp_path / "out.wav")
     alsa_tools.play("plughw:music", sounds.noise(Layout("S16_LE", 2, rate), rate), period=rate // 50, buffer=rate // 10)
     card.destroy()
-    (_, channels, written), data = read_wav(tmp_path / "out.wav")
+    (_, channels, written), data = sounds.read_wav(tmp_path / "out.wav")
     assert channels == 2 and written in [*RATES, 44100, 48000]
     assert abs(len(data) // 4 / written - 1) <= 0.03, "more than a period is missing, or too much"
 
@@ -145,14 +132,14 @@ def test_playback_paused(make_card, tmp_path, keyboard, mmap):
     assert player.wait(20) == 0, player.output()
     assert "underrun" not in player.output(), player.output()
     card.destroy()
-    assert read_wav(out)[1] == sound.data
+    assert sounds.read_wav(out)[1] == sound.data
 
 
 def test_capture_paused(make_card, tmp_path, keyboard):
     """A recording that pauses goes on with the next frame of the captured file."""
     layout, recorded = Layout(), tmp_path / "recorded.raw"
     captured = sounds.noise(layout, 100 * 960)
-    write_wav(tmp_path / "in.wav", captured)
+    sounds.write_wav(tmp_path / "in.wav", captured)
     make_card("music", "--host", "file", "--capture-file", tmp_path / "in.wav")
     command = ["arecord", "-i", "-D", "hw:music", *layout.alsa_options, "--period-size", 960, "--buffer-size", 3840]
     recorder = Program(*command, "--samples", captured.frames, recorded, stdin=keyboard.terminal)

@@ -9,7 +9,6 @@ import sounds
 from card import CLASS
 from real_card import RealCard
 from sounds import Layout
-from test_playback import read_wav
 
 
 @pytest.mark.core
@@ -52,5 +51,5 @@ def test_sixteen_cards(make_card, tmp_path):
         card.destroy()
     assert os.listdir(CLASS) == []
     for number in numbers:
-        difference = alsa_tools.difference(tones[number].data, read_wav(tmp_path / f"{number}.wav")[1], 4)
+        difference = alsa_tools.difference(tones[number].data, sounds.read_wav(tmp_path / f"{number}.wav")[1], 4)
         assert not difference, f"card {number}"

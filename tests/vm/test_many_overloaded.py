@@ -16,9 +16,8 @@ import sounds
 from card import CLASS, Card
 from overload import overloaded
 from real_card import CARDS
+from resources import allowed, measure
 from sounds import Layout
-from test_playback import read_wav
-from test_resources import allowed, measure
 
 pytestmark = [pytest.mark.two_cpus, pytest.mark.time_limit(600)]
 LAYOUT = Layout()
@@ -70,7 +69,7 @@ class Zone:
 
     def heard(self):
         """What lies in its WAV files, one a substream."""
-        return [read_wav(path)[1] for path in self.folder.glob("*.wav")]
+        return [sounds.read_wav(path)[1] for path in self.folder.glob("*.wav")]
 
 
 def numbers():

@@ -7,37 +7,15 @@ import json
 import alsa_tools
 import programs
 import pytest
-import sound_server
 import sounds
 from graph_tools import GraphPlayer, GraphRecorder
 from pcm import Pcm
 from real_card import RealCard
-from sound_server import SoundServer, alsa_sink
+from sound_server import alsa_sink
 from sounds import Layout
 from wave_compare import compare
 
 NODE = ("--host", "pipewire", "--node-name", "music")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs_in_memory(machine):
-    """Reading them from the host's disk takes longer than a test may."""
-    sound_server.install()
-
-
-@pytest.fixture
-def make_server():
-    """Makes a sound server, which ends with the test."""
-    servers = []
-
-    def make(**options):
-        servers.append(SoundServer(**options))
-        return servers[-1]
-
-    yield make
-    for server in servers:
-        print(server.report())
-        server.stop()
 
 
 def exact_24_bits(sound):

@@ -12,7 +12,7 @@ from graph_tools import GraphPlayer, GraphRecorder
 from programs import wait_until
 from sounds import Layout
 from survivors import SupervisedCard
-from test_pipewire import NODE, make_server, programs_in_memory  # noqa: F401
+from test_pipewire import NODE
 from wave_compare import compare
 
 GONE = "PipeWire: the server is gone"
@@ -45,7 +45,7 @@ def without_pause(received, frames, frame_bytes):
     # A plug that converts nothing is the hw PCM itself.
     [("plughw:music", False, "S32_LE"), ("hw:music", True, "S16_LE")],
 )
-def test_held_playback_goes_on_where_it_stopped(make_server, make_card, device, mmap, formats):  # noqa: F811
+def test_held_playback_goes_on_where_it_stopped(make_server, make_card, device, mmap, formats):
     server = make_server(policy=False, channels=1)
     card = make_card("music", *NODE, *UNLINKED, "--on-cork", "hold", "--formats", formats)
     sound = sounds.noise(MONO, 2 * 48000)
@@ -73,7 +73,7 @@ def test_held_playback_goes_on_where_it_stopped(make_server, make_card, device, 
 
 
 @pytest.mark.skipif(not IMPATIENT, reason="this kernel waits for 10 s")
-def test_a_blocking_writer_on_hw_does_not_survive_a_hold(make_server, make_card):  # noqa: F811
+def test_a_blocking_writer_on_hw_does_not_survive_a_hold(make_server, make_card):
     """What the manual says about hold: the kernel tells such a program of an I/O error."""
     server = make_server(policy=False, channels=1)
     make_card("music", *NODE, *UNLINKED, "--on-cork", "hold")
@@ -84,7 +84,7 @@ def test_a_blocking_writer_on_hw_does_not_survive_a_hold(make_server, make_card)
 
 
 @pytest.mark.parametrize("device", ["hw:music", "plughw:music"])
-def test_time_passes_for_drained_playback(make_server, make_card, device):  # noqa: F811
+def test_time_passes_for_drained_playback(make_server, make_card, device):
     """By default. Nothing piles up: the player ends while it waits, and what is heard in between is that
     part of the sound which is due then."""
     server = make_server(policy=False, channels=1)
@@ -110,7 +110,7 @@ def test_time_passes_for_drained_playback(make_server, make_card, device):  # no
 
 
 @pytest.mark.parametrize("period, periods", [(1920, 4), (2160, 2), (4800, 2), (480, 2), (64, 4)])
-def test_a_short_buffer_is_let_wait_no_longer_than_the_kernel_waits(make_server, make_card, period, periods):  # noqa: F811
+def test_a_short_buffer_is_let_wait_no_longer_than_the_kernel_waits(make_server, make_card, period, periods):
     """Nothing links the card: from START on, the graph is waited for, then a clock ends the first period."""
     server = make_server(policy=False, channels=1)
     card = make_card("music", *NODE, *UNLINKED)
@@ -142,7 +142,7 @@ def check_end_of(sound, recorder):
     return start // frame_bytes
 
 
-def test_a_server_that_dies_and_returns(make_server, make_card):  # noqa: F811
+def test_a_server_that_dies_and_returns(make_server, make_card):
     server = make_server(channels=1)
     card = make_card("music", "-v", *NODE)
     sound = sounds.noise(MONO, 480 * 1200)
@@ -163,7 +163,7 @@ def test_a_server_that_dies_and_returns(make_server, make_card):  # noqa: F811
     assert card.device.output().count("stream 0: started") == 1, "the stream was started again"
 
 
-def test_there_is_no_server_at_the_start(make_server, make_card):  # noqa: F811
+def test_there_is_no_server_at_the_start(make_server, make_card):
     server = make_server(channels=1)
     server.kill()
     card = make_card("music", "-v", *NODE)
@@ -182,7 +182,7 @@ def test_there_is_no_server_at_the_start(make_server, make_card):  # noqa: F811
     assert returns == complaints - 1, card.device.output()
 
 
-def test_capture_without_a_server_is_silence_in_time(make_server, make_card):  # noqa: F811
+def test_capture_without_a_server_is_silence_in_time(make_server, make_card):
     """arecord gets as many frames as before, none but silence, and then the graph's again."""
     server = make_server(channels=1)
     card = make_card("music", "-v", *NODE)
@@ -203,7 +203,7 @@ def test_capture_without_a_server_is_silence_in_time(make_server, make_card):  #
     assert found[0].recorded >= silent + 24000
 
 
-def test_a_device_process_that_is_killed_while_it_plays(make_server, make_card, record_property):  # noqa: F811
+def test_a_device_process_that_is_killed_while_it_plays(make_server, make_card, record_property):
     """The application hears of nothing; the next process's stream is linked, and goes on in the middle of the sound."""
     server = make_server(channels=1)
     card = make_card("music", *NODE, kind=SupervisedCard)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 """What an application plays arrives, every bit of it, in order, once."""
 
-import wave
 
 import alsa_tools
 import pytest
@@ -37,12 +36,6 @@ def name_of(row):
     return "-".join(f"{key[0]}{value}" if isinstance(value, int) else value for key, value in row.items())
 
 
-def read_wav(path):
-    with wave.open(str(path)) as file:
-        layout = (file.getsampwidth(), file.getnchannels(), file.getframerate())
-        return layout, file.readframes(file.getnframes())
-
-
 @pytest.mark.core
 @pytest.mark.parametrize("row", MATRIX, ids=name_of)
 def test_playback_is_exact(make_card, tmp_path, row):
@@ -56,7 +49,7 @@ def test_playback_is_exact(make_card, tmp_path, row):
     card.destroy()
 
     expected = sounds.pack_s24(sound.data) if row["format"] == "S24_LE" else sound.data
-    written, data = read_wav(tmp_path / "out.wav")
+    written, data = sounds.read_wav(tmp_path / "out.wav")
     assert written == (len(expected) // sound.frames // row["channels"], row["channels"], row["rate"])
     difference = alsa_tools.difference(expected, data, len(expected) // sound.frames)
     assert not difference
@@ -104,7 +97,7 @@ def test_two_sounds_after_each_other(make_card, tmp_path):
     for sound in (first, second):
         alsa_tools.play(card.pcm, sound, period=480, buffer=1920)
     card.destroy()
-    difference = alsa_tools.difference(first.data + second.data, read_wav(tmp_path / "out.wav")[1], 4)
+    difference = alsa_tools.difference(first.data + second.data, sounds.read_wav(tmp_path / "out.wav")[1], 4)
     assert not difference
 
 

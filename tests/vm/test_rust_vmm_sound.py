@@ -13,7 +13,6 @@ from graph_tools import GraphPlayer, GraphRecorder
 from neighbour import Neighbour
 from programs import wait_until
 from sounds import Layout, Sound
-from test_pipewire import make_server, programs_in_memory  # noqa: F401
 
 PROGRAM = pathlib.Path(os.environ.get("VIRTIO_LOOPBACK_TOOLS", "/nonexistent"), "bin", "vhost-device-sound")
 PERIOD, BUFFER = 960, 7680
@@ -60,7 +59,7 @@ def without_last_frames(sound):
     return Sound(sound.layout, b"".join(period[:-frame] for period in periods))
 
 
-def test_it_plays_and_captures(make_server, make_card):  # noqa: F811
+def test_it_plays_and_captures(make_server, make_card):
     server = make_server()
     card = make_card("music", kind=StrangersCard)
     sound = sounds.noise(Layout(), 100 * PERIOD)
@@ -73,7 +72,7 @@ def test_it_plays_and_captures(make_server, make_card):  # noqa: F811
 
 
 @pytest.mark.kernel_may_say(r"virtio_snd virtio\d+: control message \(0x0000010\d\) timeout")
-def test_it_dies_while_it_plays(make_server, make_card):  # noqa: F811
+def test_it_dies_while_it_plays(make_server, make_card):
     """vhost-device-sound 0.3.0 cannot go on where another one stopped: it never gets done with an event queue that it
     is kicked for, and gives up when it is to stop a stream that it has not started. Its application has an error, all
     others play, and a device made anew is as good as ever."""

@@ -21,7 +21,6 @@ from real_card import RealCard
 from sounds import Layout
 from survivors import RespawnedCard, SupervisedCard
 from test_gstreamer import PLUGINS
-from test_playback import read_wav
 
 PERIOD, BUFFER = 480, 3840
 NO_ROOM = "No space left on "
@@ -82,7 +81,7 @@ def test_a_full_disk(make_card, neighbour, disk, sound):
     written = disk.mounted / "out.wav"
     written.unlink()
     alsa_tools.play(card.pcm, sound, period=PERIOD, buffer=BUFFER)
-    wait_until(lambda: written.exists() and read_wav(written)[1] == sound.data, "the next sound in the file")
+    wait_until(lambda: written.exists() and sounds.read_wav(written)[1] == sound.data, "the next sound in the file")
 
 
 def test_a_full_disk_below_a_pipeline(make_card, neighbour, disk, sound, monkeypatch):

@@ -9,9 +9,8 @@ is this with 1000.
 import os
 
 import pytest
+from resources import FREED
 from soak import Soak, open_files
-from test_resources import FREED
-from test_pipewire import make_server, programs_in_memory  # noqa: F401
 
 KILLS = int(os.environ.get("VIRTIO_LOOPBACK_KILLS") or 15)
 SEED = int(os.environ.get("VIRTIO_LOOPBACK_SEED") or 1)
@@ -30,7 +29,7 @@ def allowed(name):
 
 
 @pytest.mark.time_limit(SECONDS)
-def test_random_kills(watch, make_server, make_card, record_property):  # noqa: F811
+def test_random_kills(watch, make_server, make_card, record_property):
     print(f"\n{KILLS} kills, seed {SEED}", flush=True)
     files = open_files()
     server = make_server(channels=1)
