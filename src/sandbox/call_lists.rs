@@ -18,17 +18,16 @@ pub const ALLOWED: &[i64] = &[
     SYS_faccessat2, SYS_readlinkat, SYS_getdents64, SYS_getcwd, SYS_flock, SYS_dup,
     SYS_dup3, SYS_pipe2, SYS_ftruncate, SYS_fallocate, SYS_fsync, SYS_fdatasync, SYS_fadvise64,
     SYS_copy_file_range, SYS_unlinkat, SYS_renameat, SYS_renameat2, SYS_mkdirat, SYS_umask,
-    SYS_fchmod, SYS_fchmodat, SYS_inotify_init1, SYS_inotify_add_watch, SYS_inotify_rm_watch,
     // Waiting, and time.
     SYS_ppoll, SYS_pselect6, SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_epoll_pwait2,
     SYS_eventfd2, SYS_signalfd4, SYS_timerfd_create, SYS_timerfd_settime, SYS_timerfd_gettime,
     SYS_clock_gettime, SYS_clock_getres, SYS_clock_nanosleep, SYS_nanosleep, SYS_gettimeofday,
     SYS_restart_syscall, SYS_getitimer, SYS_setitimer, SYS_times,
     // Threads and signals.
-    SYS_futex, SYS_futex_waitv, SYS_set_robust_list, SYS_get_robust_list, SYS_rseq,
+    SYS_futex_waitv, SYS_set_robust_list, SYS_get_robust_list, SYS_rseq,
     SYS_set_tid_address, SYS_gettid, SYS_sched_yield, SYS_sched_getaffinity,
     SYS_sched_getscheduler, SYS_sched_getparam, SYS_sched_getattr, SYS_sched_get_priority_max,
-    SYS_sched_get_priority_min, SYS_getcpu, SYS_prctl, SYS_exit, SYS_exit_group, SYS_sigaltstack,
+    SYS_sched_get_priority_min, SYS_getcpu, SYS_exit, SYS_exit_group, SYS_sigaltstack,
     SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_rt_sigtimedwait,
     SYS_rt_sigpending, SYS_rt_sigsuspend,
     // Sockets that are there, and their clients. Others: `calls.rs`.
@@ -46,12 +45,23 @@ pub const ALLOWED: &[i64] = &[
 #[rustfmt::skip]
 pub const ALLOWED_ON_X86: &[i64] = &[
     SYS_open, SYS_creat, SYS_stat, SYS_lstat, SYS_access, SYS_readlink, SYS_getdents, SYS_dup2,
-    SYS_pipe, SYS_unlink, SYS_rename, SYS_mkdir, SYS_chmod, SYS_inotify_init, SYS_poll,
+    SYS_pipe, SYS_unlink, SYS_rename, SYS_mkdir, SYS_poll,
     SYS_select, SYS_epoll_create, SYS_epoll_wait, SYS_eventfd, SYS_time, SYS_getrlimit,
     SYS_getpgrp, SYS_arch_prctl,
 ];
 #[cfg(not(target_arch = "x86_64"))]
 pub const ALLOWED_ON_X86: &[i64] = &[];
+
+/// What shows when files come and go, as those of cards and sound servers.
+pub const WATCHING: &[i64] = &[
+    SYS_inotify_init1,
+    SYS_inotify_add_watch,
+    SYS_inotify_rm_watch,
+];
+#[cfg(target_arch = "x86_64")]
+pub const WATCHING_ON_X86: &[i64] = &[SYS_inotify_init];
+#[cfg(not(target_arch = "x86_64"))]
+pub const WATCHING_ON_X86: &[i64] = &[];
 
 /// What no part of this program ever makes.
 #[rustfmt::skip]

@@ -124,10 +124,20 @@ impl Needs {
     /// A WAV file and those of the next numbers; one that is a link lies somewhere else.
     fn add_recording(&mut self, path: &Path) {
         let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let regular = real.metadata().map_or(true, |found| found.is_file());
-        self.write.push(folder_of(path));
-        self.write
-            .push(if regular { folder_of(&real) } else { real });
+        let is_file = |path: &Path| path.metadata().map_or(true, |found| found.is_file());
+        let is_link = path
+            .symlink_metadata()
+            .is_ok_and(|found| found.is_symlink());
+        if is_link || is_file(path) {
+            self.write.push(folder_of(path));
+        }
+        // Others lie beside a device.
+        let place = if is_file(&real) {
+            folder_of(&real)
+        } else {
+            real
+        };
+        self.write.push(place);
     }
 
     fn add_real_cards(&mut self) {

@@ -5,7 +5,7 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -204,6 +204,14 @@ fn absent(folder: &Path) -> bool {
         Some(Errno::ENOSYS as i32)
     );
     assert!(std::os::unix::net::UnixDatagram::pair().is_err());
+    // Landlock says nothing of either.
+    let open_to_all = fs::set_permissions(folder, fs::Permissions::from_mode(0o777));
+    assert_eq!(
+        open_to_all.unwrap_err().raw_os_error(),
+        Some(Errno::ENOSYS as i32)
+    );
+    let watch = nix::sys::inotify::Inotify::init(nix::sys::inotify::InitFlags::empty());
+    assert_eq!(watch.map(drop), Err(Errno::ENOSYS));
     let (pair, _other) = UnixStream::pair().unwrap();
     let flags = |flags| nix::fcntl::fcntl(&pair, nix::fcntl::FcntlArg::F_SETFL(flags));
     assert_eq!(flags(nix::fcntl::OFlag::O_NONBLOCK), Ok(0));
@@ -216,8 +224,9 @@ fn absent(folder: &Path) -> bool {
 }
 
 /// Each of them is the last thing that this process does.
-const ATTACKS: [&str; 9] = [
-    "execve", "ptrace", "memory", "mount", "unshare", "setns", "chroot", "network", "module",
+const ATTACKS: [&str; 10] = [
+    "execve", "ptrace", "memory", "mount", "unshare", "setns", "chroot", "network", "pair",
+    "module",
 ];
 
 fn attack(which: &str) -> bool {
@@ -241,6 +250,11 @@ fn attack(which: &str) -> bool {
         }
         "chroot" => drop(nix::unistd::chroot("/")),
         "network" => drop(TcpStream::connect("127.0.0.1:1")),
+        "pair" => {
+            use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+            let flags = SockFlag::empty();
+            let _ = socketpair(AddressFamily::Tipc, SockType::Stream, None, flags);
+        }
         "module" => drop(nix::kmod::delete_module(
             c"none",
             nix::kmod::DeleteModuleFlags::empty(),
