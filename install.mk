@@ -23,6 +23,8 @@ KVER ?= $(shell uname -r)
 UDEV_RULES := $(wildcard kernel-driver/*.rules)
 # systemd's name of /dev/virtio-loopback.
 DEVICE_UNIT := dev-virtio\x2dloopback.device
+# What wants all cards that are enabled: each boot, and each login.
+TARGET_WANTS := $(UNITDIR)/multi-user.target.wants $(USERUNITDIR)/default.target.wants
 
 .PHONY: install install-files install-driver-source install-system uninstall
 
@@ -54,6 +56,9 @@ install-files:
 	@install -Dm644 -t $(DESTDIR)$(USERUNITDIR) systemd/user/*
 	@sed -i 's|^ExecStart=|&$(PREFIX)/bin/|' $(foreach file,$(notdir $(wildcard systemd/system/*.service)), \
 		$(DESTDIR)$(UNITDIR)/$(file) $(DESTDIR)$(USERUNITDIR)/$(file))
+	@for wants in $(TARGET_WANTS); do \
+		install -d $(DESTDIR)$$wants && ln -sf ../virtio-loopback.target $(DESTDIR)$$wants || exit; \
+	done
 	@install -Dm644 systemd/device-time-limit.conf '$(DESTDIR)$(UNITDIR)/$(DEVICE_UNIT).d/time-limit.conf'
 
 # The driver's source, for DKMS.
@@ -93,6 +98,7 @@ uninstall: ## remove what make install put there; cards in /etc/virtio-loopback 
 	@rm -f $(foreach folder,$(SYSUSERSDIR) $(TMPFILESDIR) $(MODULESLOADDIR),$(DESTDIR)$(folder)/virtio-loopback.conf)
 	@rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(notdir $(wildcard systemd/system/*)))
 	@rm -f $(addprefix $(DESTDIR)$(USERUNITDIR)/,$(notdir $(wildcard systemd/user/*)))
+	@rm -f $(foreach wants,$(TARGET_WANTS),$(DESTDIR)$(wants)/virtio-loopback.target)
 	@rm -rf '$(DESTDIR)$(UNITDIR)/$(DEVICE_UNIT).d' $(DESTDIR)$(DKMS_SOURCE) $(DESTDIR)$(DOCDIR)
 	@test -n "$(DESTDIR)" || { rm -f /lib/modules/$(KVER)/updates/virtio_loopback.ko; depmod $(KVER); }
 	@test -n "$(DESTDIR)" -o ! -d /run/systemd/system || systemctl daemon-reload

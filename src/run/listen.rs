@@ -7,6 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use nix::libc;
 use nix::poll::PollTimeout;
 use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
 
@@ -91,6 +92,13 @@ pub fn listen(
                     return Ok(());
                 };
                 limit = patience;
+            }
+            // Somebody who has it, too, has shut the socket down: nobody will ever come.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                return Err(RunError::Wait(
+                    "frontends on a socket that is shut down",
+                    error,
+                ));
             }
             Err(error) => pause(&mut failing, &error),
         }

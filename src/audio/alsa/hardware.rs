@@ -235,6 +235,8 @@ impl Hardware {
             return Ok((available, now));
         }
         self.glances = GLANCES;
+        // Some plugins of alsa-lib move only then. What goes wrong is in the status, too.
+        let _ = self.buffer.pcm.avail_update();
         let fail = failure(&self.device, "position");
         let mut status = self.buffer.pcm.status().map_err(fail)?;
         if self.running && !matches!(status.get_state(), State::Running | State::Draining) {

@@ -198,6 +198,8 @@ impl Recording {
     /// Writes what has been played so far.
     pub fn write(&mut self) {
         let mut written = false;
+        // Asked first: what is put in after this is seen in the next turn.
+        let last = self.samples.as_ref().is_some_and(Consumer::is_abandoned);
         while let Some(length) = self.take_chunk() {
             let chunk = self.chunk.get(..length).unwrap_or(&[]);
             let result = self.output.as_mut().map(|output| output.put(chunk));
@@ -211,7 +213,7 @@ impl Recording {
             self.recover();
         }
         // The stream has gone, and all of it is written.
-        if self.samples.as_ref().is_some_and(Consumer::is_abandoned) {
+        if last {
             self.samples = None;
         }
     }

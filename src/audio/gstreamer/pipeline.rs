@@ -184,11 +184,23 @@ impl Pipeline {
         Ok(playing)
     }
 
-    /// What has gone wrong; once.
+    /// What has gone wrong; once. An element that has another latency now, as a sink when the first sound arrives,
+    /// makes the pipeline tell all of them.
     pub fn fault(&self) -> Option<String> {
         let bus = self.pipeline.bus()?;
-        let kinds = [gst::MessageType::Error, gst::MessageType::Eos];
-        let message = bus.pop_filtered(&kinds)?;
+        let kinds = [
+            gst::MessageType::Error,
+            gst::MessageType::Eos,
+            gst::MessageType::Latency,
+        ];
+        let message = loop {
+            let message = bus.pop_filtered(&kinds)?;
+            if message.type_() != gst::MessageType::Latency {
+                break message;
+            }
+            // Where it cannot be told, a sink plays as before.
+            let _ = self.pipeline.recalculate_latency();
+        };
         match &self.end {
             End::Source(_) => {
                 Some(words(&message).unwrap_or_else(|| "the pipeline has ended".to_owned()))
