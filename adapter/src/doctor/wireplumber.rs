@@ -101,8 +101,9 @@ fn version(machine: &Machine) -> String {
         let below = below.map(move |name| format!("{folder}/{name}"));
         std::iter::once((*folder).to_owned()).chain(below)
     });
-    let mut names = folders.flat_map(|folder| machine.names(&folder));
-    names.find_map(of_name).unwrap_or_else(|| "0.5".into())
+    // An upgrade may leave the library of the version before.
+    let names = folders.flat_map(|folder| machine.names(&folder));
+    names.filter_map(of_name).max().unwrap_or_else(|| "0.5".into())
 }
 
 /// The words of all lists of roles: `device.intended-roles = [ "Music", ... ]`, `["Music"] = {`,

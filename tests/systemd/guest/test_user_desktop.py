@@ -5,6 +5,7 @@ import hashlib
 import os
 import pathlib
 import pwd
+import shutil
 
 import pytest
 from graph import Graph
@@ -92,6 +93,22 @@ def test_its_cards_are_no_sinks_of_the_users_pipewire(desktop):
 @pytest.mark.parametrize(("card", "seed"), [("music", 31), ("navigation", 32), ("phone", 33)])
 def test_sound_goes_to_the_users_pipewire(desktop, card, seed):
     desktop.plays(card, seed)
+
+
+def test_what_the_user_has_changed_stays_and_names_are_for_all_cards(desktop):
+    """Below a folder of its own: nothing runs there."""
+    folder = HOME / "elsewhere"
+    below, there = folder / HOME.relative_to("/"), [SETUP, "--root", str(folder)]
+    desktop.run(*there, "--roles")
+    card = below / ".config/virtio-loopback/music.toml"
+    with card.open("a") as file:
+        file.write("# mine\n")
+    assert "left as it is: " in desktop.run(*there, "--cards", "music,loop").stdout
+    names = (below / ".config/alsa/asoundrc").read_text()
+    assert all(f"pcm.{name} " in names for name in ("loop", *CARDS)), names
+    assert "changed since" in desktop.run(*there, "--undo").stdout
+    assert [path for path in folder.rglob("*") if path.is_file()] == [card]
+    shutil.rmtree(folder)
 
 
 def test_undo_leaves_nothing(desktop):
