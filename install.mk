@@ -4,6 +4,9 @@
 # DESTDIR stages everything below a folder instead.
 DESTDIR ?=
 PREFIX ?= /usr/local
+ifneq ($(words [$(DESTDIR)$(PREFIX)]),1)
+$(error DESTDIR and PREFIX are to be without spaces)
+endif
 UDEVDIR ?= /etc/udev/rules.d
 MODPROBEDIR ?= /etc/modprobe.d
 UNITDIR ?= $(PREFIX)/lib/systemd/system
