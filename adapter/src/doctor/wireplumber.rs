@@ -103,7 +103,10 @@ fn version(machine: &Machine) -> String {
     });
     // An upgrade may leave the library of the version before.
     let names = folders.flat_map(|folder| machine.names(&folder));
-    names.filter_map(of_name).max().unwrap_or_else(|| "0.5".into())
+    names
+        .filter_map(of_name)
+        .max()
+        .unwrap_or_else(|| "0.5".into())
 }
 
 /// The words of all lists of roles: `device.intended-roles = [ "Music", ... ]`, `["Music"] = {`,
