@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `vhost-user-sound`: a virtio sound device in a process of its own, served over vhost-user.
 
+mod alarm;
 mod area;
 mod args;
 mod audio;

@@ -9,26 +9,11 @@ use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use rtrb::{Consumer, Producer, RingBuffer};
 
+use crate::alarm::Alarm;
 use crate::audio::HostError;
 use crate::pcm::Tally;
 use crate::ring::RingError;
 use crate::stream::Params;
-
-/// Wakes the log, also when it goes itself.
-struct Alarm(Arc<EventFd>);
-
-impl Alarm {
-    fn ring(&self) {
-        // The counter is full only if the log has been woken already.
-        let _ = self.0.write(1);
-    }
-}
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        self.ring();
-    }
-}
 
 /// The audio thread's end: a queue without locks.
 pub struct Reporter {

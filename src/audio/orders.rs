@@ -8,6 +8,8 @@ use std::sync::Arc;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
+use crate::alarm::Alarm;
+
 /// Orders of a stream that may wait.
 const PER_STREAM: usize = 16;
 
@@ -16,7 +18,8 @@ pub struct Orders<T> {
     queue: Producer<T>,
     /// For each stream, the order that there was no room for: the last one, which makes those before it void.
     late: Vec<Option<T>>,
-    bell: Arc<EventFd>,
+    // Goes last: the thread finds the queue abandoned.
+    alarm: Alarm,
 }
 
 /// The other thread's end.
@@ -42,7 +45,7 @@ fn with_room<T>(room: usize, streams: usize, bell: Arc<EventFd>) -> (Orders<T>, 
     let orders = Orders {
         queue,
         late: (0..streams).map(|_| None).collect(),
-        bell: Arc::clone(&bell),
+        alarm: Alarm(Arc::clone(&bell)),
     };
     let received = Received {
         queue: received,
@@ -64,8 +67,7 @@ impl<T> Orders<T> {
     /// Gives an order, or returns it where there is no room.
     pub fn try_give(&mut self, order: T) -> Option<T> {
         let given = self.queue.push(order);
-        // The counter is full only if the thread has been woken already.
-        let _ = self.bell.write(1);
+        self.alarm.ring();
         given.err().map(|PushError::Full(order)| order)
     }
 
@@ -76,15 +78,6 @@ impl<T> Orders<T> {
                 self.give(stream, order);
             }
         }
-    }
-}
-
-impl<T> Drop for Orders<T> {
-    fn drop(&mut self) {
-        // The queue closes with this; the thread looks at it when it is woken.
-        let (closed, _) = RingBuffer::new(0);
-        self.queue = closed;
-        let _ = self.bell.write(1);
     }
 }
 
