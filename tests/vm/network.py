@@ -11,6 +11,7 @@ be served late, badly or not at all, on every kernel.
             assert wire.ask() == b"hello"
 """
 
+import contextlib
 import fcntl
 import glob
 import os
@@ -29,8 +30,16 @@ GET_FLAGS, SET_FLAGS, UP = 0x8913, 0x8914, 1
 
 def interface(name):
     """The name of a loopback device's network interface, once there is one."""
-    found = device.wait_until(lambda: glob.glob(f"{device.SYSFS}/{name}/virtio*/net/*"), what="the interface")
-    return os.path.basename(found[0])
+
+    def registered():
+        for path in glob.glob(f"{device.SYSFS}/{name}/virtio*/net/*"):
+            # Its folder is there some time before it is.
+            with contextlib.suppress(OSError):
+                socket.if_nametoindex(os.path.basename(path))
+                return os.path.basename(path)
+        return None
+
+    return device.wait_until(registered, what="the interface")
 
 
 def set_up(name):

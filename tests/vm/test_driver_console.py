@@ -130,6 +130,8 @@ def test_a_console_whose_process_has_died_begins_anew_with_the_next(features, di
         control.attach("wire")
         if not dies_first:
             served.close()
+            # Who takes over its queues before it is seen that it has gone would go on with them.
+            wait_until(lambda: sysfs("wire", "state") == "stopping", what="the driver to let go of its queues")
         serve_anew(control, features)
 
 

@@ -38,6 +38,19 @@ IN_A_LIST = """\
 [   12.05] write to 0xff35003340142100 of 8 bytes by task 468 on cpu 1:
 [   12.06]  other_function+0x42/0x70
 """
+IN_THE_FILES = """\
+[   12.01] BUG: KCSAN: data-race in init_file / init_file
+
+[   12.02] write to 0xff2e5145803c2440 of 4 bytes by task 218 on cpu 1:
+[   12.03]  init_file+0x2a/0x130
+[   12.04]  alloc_empty_file+0x92/0x1c0
+[   12.05]  alloc_file_pseudo+0xfa/0x150
+[   12.06]  vl_memory_file_open+0x82/0x100 [virtio_loopback]
+
+[   12.07] write to 0xff2e5145803c2440 of 4 bytes by task 217 on cpu 0:
+[   12.08]  init_file+0x2a/0x130
+[   12.09]  alloc_empty_file+0x92/0x1c0
+"""
 KASAN = """\
 [   12.01] BUG: KASAN: slab-use-after-free in somebody+0x12/0x40
 [   12.02]  somebody+0x12/0x40
@@ -69,13 +82,14 @@ OBJECTS_OFF = "[   12.01] ODEBUG: Out of memory. ODEBUG disabled\n"
         (INTERRUPTED, [False]),
         (FAR_BELOW, [False]),
         (IN_A_LIST, [True]),
+        (IN_THE_FILES, [False]),
         (KASAN, [True]),
         (LEAKS, [True, False, True]),
         (LOCKDEP_OFF, [True]),
         (OBJECTS_OFF, [True]),
         ("[ 1.0] loaded", []),
     ],
-    ids=["interrupted", "far-below", "in-a-list", "kasan", "leaks", "lockdep-off", "objects-off", "nothing"],
+    ids=["interrupted", "far-below", "list", "files", "kasan", "leaks", "lockdep-off", "objects-off", "none"],
 )
 def test_a_report_is_ours(log, expected):
     assert [ours(report) for report in reports(log)] == expected

@@ -21,6 +21,8 @@ INTERRUPT = re.compile(r" asm_(sysvec|common_interrupt|exc)")
 # virtio_snd's messages that have a device stop a stream and let go of it, where nobody answers while its card is
 # removed: the driver has given up all messages before those.
 LEAK_OF_OTHERS = ("virtsnd_pcm_ctl_msg_alloc+", "snd_pcm_dev_disconnect+")
+# A word of a task's rights, into which whoever opens a file writes the same.
+RACES_OF_OTHERS = ("data-race in init_file / init_file",)
 # An access is ours also where a function of the kernel's makes it for us: a list's, a tree's, an allocator's.
 DEPTH = 4
 
@@ -52,13 +54,15 @@ def leaks():
 
 
 def ours(report):
-    """Whether a report may be about our driver: any but a leak that is known to be another's, or a race (KCSAN)
-    between others' accesses, which the driver has called from afar, or which an interrupt has made meanwhile."""
+    """Whether a report may be about our driver: any but a leak or a race (KCSAN) that is known to be another's, or
+    a race between others' accesses, which the driver has called from afar, or which an interrupt has made meanwhile."""
     first, *lines = report.splitlines()
     if LEAK in first:
         return not all(function in report for function in LEAK_OF_OTHERS)
     if "KCSAN" not in first:
         return True
+    if first.endswith(RACES_OF_OTHERS):
+        return False
     return any(MODULE in frame for access in accesses(lines) for frame in access[:DEPTH])
 
 
