@@ -6,11 +6,15 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
+use nix::libc;
 use vhost::vhost_user::message::VhostUserMemoryRegion;
+use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{
     FileOffset, GuestAddress, GuestMemoryMmap, GuestMemoryRegion, GuestRegionCollectionError,
-    GuestRegionMmap, MmapRegion,
+    GuestRegionMmap,
 };
+
+use crate::system;
 
 /// A page of this process's own among the driver's memory, behind all that a driver can have. What a
 /// driver does to it disturbs nobody but that driver.
@@ -83,7 +87,13 @@ impl Memory {
             }
             let length = usize::try_from(size).map_err(|error| fail(error.to_string()))?;
             let offset = FileOffset::new(file, entry.mmap_offset);
-            let map = MmapRegion::from_file(offset, length).map_err(|e| fail(e.to_string()))?;
+            let map = MmapRegionBuilder::new(length)
+                .with_mmap_prot(libc::PROT_NONE)
+                .with_mmap_flags(libc::MAP_NORESERVE | libc::MAP_SHARED)
+                .with_file_offset(offset)
+                .build()
+                .map_err(|error| fail(error.to_string()))?;
+            system::allow_access(&map).map_err(|error| fail(error.desc().to_owned()))?;
             let map = GuestRegionMmap::new(map, GuestAddress(guest))
                 .ok_or_else(|| fail("its addresses overflow".to_owned()))?;
             maps.push(map);

@@ -1,17 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! System calls that nobody else wraps safely: taking over descriptors that the parent process left
-//! open, a second process, and real-time scheduling. With `audio/mixer/control_device.rs` and `audio/alsa/kernel.rs`
+//! open, access to memory, shared libraries, a second process, and real-time scheduling. With `audio/mixer/control_device.rs` and `audio/alsa/kernel.rs`
 //! the only files with unsafe code.
 
+#[cfg(feature = "pipewire")]
+use std::ffi::{CStr, CString, OsStr};
+use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+#[cfg(feature = "pipewire")]
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+#[cfg(feature = "pipewire")]
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
+use nix::sys::mman::{ProtFlags, mprotect};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use nix::unistd::{ForkResult, Pid, getpid, getppid};
+use vm_memory::MmapRegion;
 
 /// The lowest descriptor that is none of the standard streams.
 const FIRST_FREE: RawFd = 3;
@@ -63,6 +73,45 @@ fn stream_socket(fd: RawFd) -> std::io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Lets a mapping that was made without any access be read and written. Where all memory to come is locked
+/// (`MCL_ONFAULT`), the kernel still goes through all pages of a mapping that it does not lock, as one of the kernel
+/// driver's file, when it is made; but not of one that nobody can access yet.
+///
+/// # Errors
+/// The file can only be read, or the system has no memory for it.
+pub fn allow_access(map: &MmapRegion) -> nix::Result<()> {
+    let start = NonNull::new(map.as_ptr().cast()).ok_or(Errno::EFAULT)?;
+    let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    // SAFETY: the range is that of the mapping, which is whole, and which nobody has a reference into: what is
+    // done with it goes through vm-memory's volatile accesses.
+    unsafe { mprotect(start, map.size(), access) }
+}
+
+/// The file that a function of a shared library has come from.
+#[cfg(feature = "pipewire")]
+pub fn library_of(function: *const libc::c_void) -> Option<PathBuf> {
+    let mut found = MaybeUninit::<libc::Dl_info>::uninit();
+    // SAFETY: any address may be asked for; what is found is written to `found`.
+    if unsafe { libc::dladdr(function, found.as_mut_ptr()) } == 0 {
+        return None;
+    }
+    // SAFETY: a call that succeeds has written the whole of it.
+    let name = unsafe { found.assume_init() }.dli_fname;
+    // SAFETY: it is a string of the dynamic linker's, which stays as long as the library, whose function the
+    // caller has.
+    let name = unsafe { CStr::from_ptr(name) };
+    Some(PathBuf::from(OsStr::from_bytes(name.to_bytes())))
+}
+
+/// Loads a shared library, which stays, if it is there.
+#[cfg(feature = "pipewire")]
+pub fn keep_library(path: &Path) {
+    if let Ok(path) = CString::new(path.as_os_str().as_bytes()) {
+        // SAFETY: `path` is a string; what a library does as it is loaded is what it does where PipeWire loads it.
+        unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
+    }
+}
+
 /// Ends this process, whatever its threads do. Libraries are not asked to clean up: one whose thread is at
 /// work, such as PipeWire's that looks for its server, would find what it uses gone.
 pub fn end(status: u8) -> ! {
@@ -82,7 +131,7 @@ pub fn hear_of_ends() -> nix::Result<()> {
 
 /// Whether this process ignores a signal.
 pub fn is_ignored(signal: Signal) -> bool {
-    let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    let mut action = MaybeUninit::<libc::sigaction>::uninit();
     // SAFETY: no action is set; the kernel's is written to `action`, which lives until the call has returned.
     let result =
         unsafe { libc::sigaction(signal as libc::c_int, std::ptr::null(), action.as_mut_ptr()) };

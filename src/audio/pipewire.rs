@@ -17,6 +17,7 @@ mod server;
 mod stream;
 
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 
 use nix::poll::PollFlags;
 
@@ -26,6 +27,7 @@ use super::{Host, HostError, Nanos, Progress};
 use crate::description::Stream as Described;
 use crate::graph_node::{GraphNode, OnCork};
 use crate::stream::Params;
+use crate::system;
 use crate::wire::PcmInfo;
 use line::{Line, STANDING};
 use node::Wish;
@@ -38,6 +40,31 @@ const IDLE: Nanos = 250_000_000;
 /// How long a started stream waits for its place in the graph before the clock takes over. Linux tells an
 /// application of an I/O error when nothing has moved for 100 ms; a period has to pass before.
 const OPENING: Nanos = 50_000_000;
+
+/// What the client library loads for every client (its `client-rt.conf`), below the folder that it is in itself.
+const MODULES: [&str; 9] = [
+    "spa-0.2/support/libspa-support.so",
+    "spa-0.2/support/libspa-dbus.so",
+    "spa-0.2/audioconvert/libspa-audioconvert.so",
+    "pipewire-0.3/libpipewire-module-rt.so",
+    "pipewire-0.3/libpipewire-module-protocol-native.so",
+    "pipewire-0.3/libpipewire-module-client-node.so",
+    "pipewire-0.3/libpipewire-module-adapter.so",
+    "pipewire-0.3/libpipewire-module-metadata.so",
+    "pipewire-0.3/libpipewire-module-session-manager.so",
+];
+
+/// Loads what the client library will load, so that a copy of this process need not: it is in the graph sooner.
+/// Where something is missing or elsewhere, the client library finds that itself.
+pub fn prepare() {
+    let library = system::library_of(pipewire::sys::pw_init as *const _);
+    let Some(folder) = library.as_deref().and_then(Path::parent) else {
+        return;
+    };
+    for module in MODULES {
+        system::keep_library(&folder.join(module));
+    }
+}
 
 /// The host of `--host pipewire`.
 pub struct PipeWire {

@@ -53,14 +53,19 @@ pub fn open(description: &Description) -> Result<Routes, RunError> {
     Ok(routes)
 }
 
-/// Does beforehand what a copy of this process need not do again: alsa-lib reads its configuration, which takes
-/// longer than all else until a real card plays. To be called while there is one thread.
+/// Does beforehand what a copy of this process need not do again, and what takes longer than all else until it
+/// plays: alsa-lib reads its configuration, PipeWire's library is loaded with its modules. To be called while there
+/// is one thread.
 pub fn prepare(description: &Description) {
-    let is_alsa = |stream: &Stream| matches!(stream.host, StreamHost::Alsa(_));
-    if description.streams.iter().any(is_alsa) {
-        // What is wrong with it is told where a PCM is opened.
-        #[cfg(feature = "alsa")]
-        let _ = alsa::config::update();
+    for stream in &description.streams {
+        match stream.host {
+            // What is wrong with it is told where a PCM is opened.
+            #[cfg(feature = "alsa")]
+            StreamHost::Alsa(_) => drop(alsa::config::update()),
+            #[cfg(feature = "pipewire")]
+            StreamHost::PipeWire(_) => crate::audio::pipewire::prepare(),
+            _ => {}
+        }
     }
 }
 

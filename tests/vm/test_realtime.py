@@ -3,6 +3,7 @@
 
 import os
 import pathlib
+import re
 import subprocess
 
 import alsa_tools
@@ -93,6 +94,23 @@ def test_locked_memory_is_what_was_touched(make_card):
     sizes = {line.split(":")[0]: int(line.split()[1]) for line in rollup.splitlines()[1:]}
     assert sizes["Locked"] > 0
     assert sizes["Private_Clean"] + sizes["Private_Dirty"] <= KIB_A_CARD, sizes
+
+
+def memory_of_the_driver(pid):
+    """KiB of the driver's memory file: as long as it is mapped, and what of it was touched."""
+    found = {}
+    maps = pathlib.Path(f"/proc/{pid}/smaps").read_text()
+    for part in re.split(r"(?m)^(?=[0-9a-f]+-[0-9a-f]+ )", maps):
+        if "/virtio-loopback (deleted)" in part:
+            found = {name: int(kib) for name, kib in re.findall(r"(?m)^(\w+): +(\d+) kB", part)}
+    return found["Size"], found["Rss"]
+
+
+def test_the_drivers_memory_is_touched_where_it_is_used(make_card):
+    """Locking all memory to come would touch every page as it is mapped, while who plays waits for a process."""
+    card = make_card("music", "--host", "null")
+    size, touched = memory_of_the_driver(card.device.pid)
+    assert 0 < touched < size / 10
 
 
 @pytest.mark.core

@@ -16,6 +16,8 @@ use crate::unix_socket::connect_at_once;
 
 /// First and longest wait between two tries.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(2));
+/// The first one for a device process that is to listen: sound waits for it.
+const FIRST_LOOK: Duration = Duration::from_millis(2);
 /// A device process that served for this long is not one that fails at every start.
 const STEADY: Duration = Duration::from_secs(1);
 
@@ -94,7 +96,7 @@ fn connect_by(
     give_up: Option<Instant>,
     mut process: Option<&mut DeviceProcess>,
 ) -> Result<Option<UnixStream>, RunError> {
-    let mut back_off = BackOff::new();
+    let begun = Instant::now();
     let (mut said_waits, mut said_short) = (false, false);
     loop {
         let source = match connect() {
@@ -118,7 +120,8 @@ fn connect_by(
             log::info!("waiting {seconds:.0} s for a device process on {name}");
             said_waits = true;
         }
-        let pause = back_off.next();
+        // Who needs long for its start is not late by much more for it.
+        let pause = (begun.elapsed() / 4).clamp(FIRST_LOOK, PAUSES.1);
         signals
             .wait(left.unwrap_or(pause).min(pause))
             .map_err(RunError::Signals)?;
