@@ -42,13 +42,14 @@ const IDLE: Nanos = 250_000_000;
 const OPENING: Nanos = 50_000_000;
 
 /// What the client library loads for every client (its `client-rt.conf`), below the folder that it is in itself.
-const MODULES: [&str; 9] = [
+const MODULES: [&str; 10] = [
     "spa-0.2/support/libspa-support.so",
     "spa-0.2/support/libspa-dbus.so",
     "spa-0.2/audioconvert/libspa-audioconvert.so",
     "pipewire-0.3/libpipewire-module-rt.so",
     "pipewire-0.3/libpipewire-module-protocol-native.so",
     "pipewire-0.3/libpipewire-module-client-node.so",
+    "pipewire-0.3/libpipewire-module-client-device.so",
     "pipewire-0.3/libpipewire-module-adapter.so",
     "pipewire-0.3/libpipewire-module-metadata.so",
     "pipewire-0.3/libpipewire-module-session-manager.so",
@@ -58,7 +59,9 @@ const MODULES: [&str; 9] = [
 /// Where something is missing or elsewhere, the client library finds that itself.
 pub fn prepare() {
     let library = system::library_of(pipewire::sys::pw_init as *const _);
-    let Some(folder) = library.as_deref().and_then(Path::parent) else {
+    let folder = library.as_deref().and_then(Path::parent);
+    // A library that is part of this program has none.
+    let Some(folder) = folder.filter(|folder| folder.is_absolute()) else {
         return;
     };
     for module in MODULES {

@@ -208,8 +208,9 @@ def test_capture_without_a_server_is_silence_in_time(make_server, make_card):
     assert found[0].recorded >= silent + 24000
 
 
-def end_it_while_it_plays(card, server, sound):
+def end_it_while_it_plays(card, server, record_property):
     """Kills the device process of a card on `server` that plays; returns the only hole in what is heard."""
+    sound = sounds.noise(MONO, 480 * 400)
     recorder = GraphRecorder(server, "speakers", MONO)
     player = alsa_tools.Player(card.pcm, sound.then_silence(4800), period=480, buffer=3840)
     recorder.wait_for(48000)
@@ -217,16 +218,17 @@ def end_it_while_it_plays(card, server, sound):
     player.finish()
     found = holes.pieces(sound, recorder.finish())
     assert found[0].start == 0 and found[-1].end == sound.frames, found
-    (hole,) = holes.holes(found)
-    return hole
+    gaps = holes.holes(found)
+    record_property("holes", str(gaps))
+    assert len(gaps) == 1, gaps
+    return gaps[0]
 
 
 def test_a_device_process_that_is_killed_while_it_plays(make_server, make_card, record_property):
     """The application hears of nothing; the next process's stream is linked, and goes on in the middle of the sound."""
     server = make_server(channels=1)
     card = make_card("music", *NODE, kind=SupervisedCard)
-    hole = end_it_while_it_plays(card, server, sounds.noise(MONO, 480 * 400))
-    record_property("hole", str(hole))
+    hole = end_it_while_it_plays(card, server, record_property)
     assert 0 < hole.length <= LONGEST, hole
     assert "goes on where another process has died; restarts so far: 1" in card.adapter.output()
     assert card.told()["streams"][0]["gaps"] == 1
@@ -235,6 +237,6 @@ def test_a_device_process_that_is_killed_while_it_plays(make_server, make_card, 
 def test_a_guard_replaces_a_process_while_it_plays(make_server, make_card, record_property):
     """As the units have it: what takes long has been done before."""
     server = make_server(channels=1, quantum=256)
-    hole = end_it_while_it_plays(make_card("music", *NODE, kind=RespawnedCard), server, sounds.noise(MONO, 480 * 400))
-    record_property("hole", str(hole))
+    card = make_card("music", *NODE, kind=RespawnedCard)
+    hole = end_it_while_it_plays(card, server, record_property)
     assert 0 < hole.length <= LONGEST_OF_A_GUARD, hole
