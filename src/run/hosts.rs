@@ -57,15 +57,15 @@ pub fn open(description: &Description) -> Result<Routes, RunError> {
 /// plays: alsa-lib reads its configuration, PipeWire's library is loaded with its modules. To be called while there
 /// is one thread.
 pub fn prepare(description: &Description) {
-    for stream in &description.streams {
-        match stream.host {
-            // What is wrong with it is told where a PCM is opened.
-            #[cfg(feature = "alsa")]
-            StreamHost::Alsa(_) => drop(alsa::config::update()),
-            #[cfg(feature = "pipewire")]
-            StreamHost::PipeWire(_) => crate::audio::pipewire::prepare(),
-            _ => {}
-        }
+    let any = |is: fn(&StreamHost) -> bool| description.streams.iter().any(|it| is(&it.host));
+    if any(|host| matches!(host, StreamHost::Alsa(_))) {
+        // What is wrong with it is told where a PCM is opened.
+        #[cfg(feature = "alsa")]
+        let _ = alsa::config::update();
+    }
+    if any(|host| matches!(host, StreamHost::PipeWire(_))) {
+        #[cfg(feature = "pipewire")]
+        crate::audio::pipewire::prepare();
     }
 }
 
